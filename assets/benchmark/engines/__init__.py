@@ -1,0 +1,1 @@
+"""Inference engine drivers, one file an engine."""

@@ -1,0 +1,1 @@
+"""Where a batch runs: a local subprocess today, Kubernetes jobs on a cluster."""

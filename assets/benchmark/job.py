@@ -1,0 +1,110 @@
+"""What goes into the worker and what comes out: the job, the protocol of measurement, and one measurement.
+
+All are plain JSON on disk, so that a pod, a subprocess and a test speak the same language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+MeasurementKind = Literal["measured", "published", "estimated", "simulated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How one load point is measured. A measurement made under one protocol does not count as one made under another."""
+
+    name: str
+    warmup_requests: int
+    min_requests: int
+    max_requests: int
+    request_timeout_s: float
+    description: str
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (
+        Protocol("standard", 10, 100, 500, 300.0, "100 to 500 requests a load point after 10 warm-up requests"),
+        Protocol("demo", 10, 20, 20, 120.0, "20 requests a load point after 10 warm-up requests: quick, wide intervals"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side."""
+
+    partition_key: str
+    deployment: Mapping[str, object]
+    deployment_id: str
+    configurations: tuple[Mapping[str, object], ...]
+    model_path: str
+    tokenizer_path: str | None
+    protocol: str
+    checkpoint_dir: str
+    repeat: int = 0
+    seed: int = 0
+    engine_start_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A distribution of requests (of gaps for ITL), in milliseconds. All None where nothing was measured."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySample:
+    """One reading of one device. `device` is `host`, `engine` or `gpu<N>`."""
+
+    sampled_at: str
+    device: str
+    utilization_pct: float | None
+    memory_bytes: int | None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One load point measured once. Immutable; appended, never overwritten. Instants are ISO 8601 in UTC."""
+
+    measurement_id: str
+    config_id: str
+    partition_key: str
+    protocol: str
+    repeat: int
+    kind: MeasurementKind
+    measured_at: str
+    duration_s: float
+    requests_sent: int
+    requests_completed: int
+    requests_failed: int
+    failures: Mapping[str, int]
+    ttft_ms: Summary
+    tpot_ms: Summary
+    itl_ms: Summary
+    e2e_ms: Summary
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+    input_tokens_mean: float | None
+    output_tokens_mean: float | None
+    concurrency_mean: float
+    intervals: Mapping[str, tuple[float, float]]
+    cpu_utilization_pct: float | None
+    engine_memory_bytes_max: int | None
+    gpu_utilization_pct: float | None
+    gpu_memory_bytes_max: int | None
+    engine: Mapping[str, object]
+    host: Mapping[str, object]
+    quality_flags: tuple[str, ...] = ()
+    telemetry: tuple[TelemetrySample, ...] = ()
+    artifact: Mapping[str, object] = field(default_factory=dict)

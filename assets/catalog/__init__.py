@@ -1,0 +1,1 @@
+"""Stage 4: the tables. The only place that writes SQL from Python."""

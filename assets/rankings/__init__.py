@@ -1,0 +1,1 @@
+"""Stage 5: from measurements to recommendations: operating points, TOPSIS, Pareto fronts."""

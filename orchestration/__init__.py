@@ -1,0 +1,1 @@
+"""Wiring only: Dagster definitions, the local services and the command line."""

@@ -1,0 +1,1 @@
+"""PostgreSQL, Valkey and the other processes of a single machine."""
