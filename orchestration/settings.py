@@ -1,0 +1,178 @@
+"""Every setting of Dyno: environment variables that start with `DYNO_`, with defaults that need no configuration at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+PROBE_BYTES = 1 << 20
+
+PERMISSIVE_LICENCES = (
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "bsl-1.0",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cdla-permissive-2.0",
+    "isc",
+    "llama2",
+    "llama3",
+    "llama3.1",
+    "llama3.2",
+    "llama3.3",
+    "llama4",
+    "gemma",
+)
+
+Words = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message names the variable and what it accepts."""
+
+
+class StateFolderError(Exception):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+class Settings(BaseSettings):
+    """Settings read from the environment (`DYNO_<FIELD NAME>`); lists are comma separated. A secret is never printed."""
+
+    model_config = SettingsConfigDict(env_prefix="DYNO_", populate_by_name=True, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    state_dir: Path = Field(REPO_ROOT / ".dyno", description="Folder of everything that Dyno keeps: databases, models, logs, results.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="External PostgreSQL or TimescaleDB, postgresql://user:password@host:port/database. Unset: an embedded PostgreSQL.",
+    )
+    dagster_database_url: SecretStr | None = Field(
+        None,
+        description="External database of Dagster's runs and events. Unset: the database `dagster` on the server of DYNO_DATABASE_URL.",
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="External Redis or Valkey, redis://:password@host:port/0. Unset: an embedded Valkey."
+    )
+
+    hub_endpoint: str = Field(
+        "https://huggingface.co",
+        validation_alias=AliasChoices("DYNO_HUB_ENDPOINT", "HF_ENDPOINT"),
+        description="Address of the Hugging Face hub or of a mirror. HF_ENDPOINT works too.",
+    )
+    hub_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("DYNO_HUB_TOKEN", "HF_TOKEN"),
+        description="Token for gated models. HF_TOKEN works too.",
+    )
+    followed_authors: Words = Field((), description="Hub authors whose new models are registered, e.g. `meta-llama,Qwen`.")
+    followed_tags: Words = Field((), description="Hub tags whose new models are registered, e.g. `text-generation`.")
+    allowed_licences: Words = Field(PERMISSIVE_LICENCES, description="Licences (hub identifiers) of models that the sensor may register.")
+    auto_benchmark_hardware: Words = Field(("cpu",), description="Hardware ids whose feasible batches start by themselves for a new model.")
+    protocol: Literal["demo", "standard"] = Field(
+        "standard", description="Requests per load point: `demo` is quick, `standard` is what rankings prefer."
+    )
+
+    dagster_port: Port | None = Field(None, description="Port of the Dagster UI. Unset: 3000, or a free one when that is taken.")
+    api_port: Port | None = Field(None, description="Port of the API. Unset: 8000, or a free one when that is taken.")
+    docs_port: Port | None = Field(None, description="Port of the dbt docs site. Unset: 8080, or a free one when that is taken.")
+    postgres_port: Port | None = Field(None, description="Port of the embedded PostgreSQL. Unset: any free one.")
+    redis_port: Port | None = Field(None, description="Port of the embedded Valkey. Unset: any free one.")
+
+    @field_validator("followed_authors", "followed_tags", "allowed_licences", "auto_benchmark_hardware", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # resolve() would follow a link that the person chose
+
+    @field_validator("database_url", "dagster_database_url")
+    @classmethod
+    def _postgres_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
+            raise ValueError("expected postgresql://user:password@host:port/database")
+        return SecretStr(f"postgresql+psycopg2://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://:password@host:port/0 (or rediss://, unix://)")
+        return value
+
+    @field_validator("hub_endpoint")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("expected an address that starts with https:// or http://")
+        return value.rstrip("/")
+
+
+def load_settings() -> Settings:
+    """The settings that the environment gives.
+
+    Raises:
+        SettingsError: a variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_input=False, include_url=False):
+            field = str(item["loc"][0]) if item["loc"] else "settings"
+            name = field if field.isupper() else f"DYNO_{field.upper()}"
+            problems.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("; ".join(problems)) from None
+
+
+def prepare_state_dir(state_dir: Path) -> Path:
+    """Make the state folder when it is missing, and prove that it can be written.
+
+    Returns:
+        The folder itself.
+
+    Raises:
+        StateFolderError: it is no folder, cannot be written, or its file system is full.
+    """
+    probe = state_dir / f".probe-{os.getpid()}"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        try:
+            with probe.open("wb") as file:
+                file.write(b"\0" * PROBE_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StateFolderError(describe_state_dir_error(state_dir, error)) from error
+    return state_dir
+
+
+def describe_state_dir_error(state_dir: Path, error: OSError) -> str:
+    """A sentence for a person about an operating system error on the state folder, with what to do."""
+    move = "set DYNO_STATE_DIR to a folder that you can write"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"the state folder {state_dir} is full: free some space there, or set DYNO_STATE_DIR to a folder on a larger disk"
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        return f"the state folder {state_dir} is not a folder (a file is in its place): remove the file, or {move}"
+    if error.errno == errno.EROFS:
+        return f"the state folder {state_dir} is on a read-only file system: {move}"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"the state folder {state_dir} cannot be written by this user: change its owner or permissions, or {move}"
+    return f"the state folder {state_dir} cannot be used ({error.strerror}): {move}"
