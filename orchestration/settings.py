@@ -52,15 +52,13 @@ class Settings(BaseSettings):
     state_dir: Path = Field(REPO_ROOT / ".dyno", description="Folder of everything that Dyno keeps: databases, models, logs, results.")
     database_url: SecretStr | None = Field(
         None,
-        description="External PostgreSQL or TimescaleDB, postgresql://user:password@host:port/database. Unset: an embedded PostgreSQL.",
+        description="External PostgreSQL or TimescaleDB, postgresql://user:password@host:port/database. Unset: embedded.",
     )
     dagster_database_url: SecretStr | None = Field(
         None,
-        description="External database of Dagster's runs and events. Unset: the database `dagster` on the server of DYNO_DATABASE_URL.",
+        description="External database of Dagster's runs. Unset: database `dagster` on the server of DYNO_DATABASE_URL.",
     )
-    redis_url: SecretStr | None = Field(
-        None, description="External Redis or Valkey, redis://:password@host:port/0. Unset: an embedded Valkey."
-    )
+    redis_url: SecretStr | None = Field(None, description="External Redis or Valkey, redis://:password@host:port/0. Unset: embedded.")
 
     hub_endpoint: str = Field(
         "https://huggingface.co",
