@@ -1,0 +1,8 @@
+-- Measurements that say something true about the deployment: real, mostly answered, and not limited by the client.
+select results.*
+from {{ ref('stg_benchmark_results') }} as results
+where
+    results.kind in ({{ sql_list(var('rankable_kinds')) }})
+    and results.requests_completed > 0
+    and results.failure_rate <= {{ var('max_failure_rate') }}
+    and not results.quality_flags ?| array[{{ sql_list(var('disqualifying_flags')) }}]

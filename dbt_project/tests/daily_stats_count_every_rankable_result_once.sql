@@ -1,0 +1,15 @@
+-- The joins behind the daily figures neither lose nor repeat a measurement.
+with counted as (
+    select coalesce(sum(measurements), 0) as measurements from {{ ref('daily_model_stats') }}
+),
+
+expected as (
+    select count(*) as measurements from {{ ref('int_rankable_results') }}
+)
+
+select
+    counted.measurements as counted,
+    expected.measurements as expected
+from counted
+cross join expected
+where counted.measurements <> expected.measurements
