@@ -1,1 +1,1 @@
-"""The thin REST API over the ranked catalog."""
+"""The HTTP API: recommendations with their evidence, rankings and models, read from the catalog and the marts."""

@@ -1,1 +1,0 @@
-"""Routers, one file a resource."""
