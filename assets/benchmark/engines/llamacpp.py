@@ -26,16 +26,14 @@ _REASONS: tuple[tuple[re.Pattern[str], type[EngineError], str], ...] = (
         "its port is taken by another process: free it, or let Dyno choose one",
     ),
     (
-        re.compile(
-            r"invalid magic|not within the file bounds|corrupted or incomplete|failed to open|error loading model|failed to load model"
-        ),
-        CorruptWeightsError,
-        "the model file is missing or damaged: materialize the `model` asset again to rebuild it",
-    ),
-    (
         re.compile(r"bad_alloc|[Oo]ut of memory|failed to allocate|unable to allocate|failed to create_?\s?context"),
         OutOfMemoryError,
         "there is not enough memory for the weights and the KV cache: use a smaller model, fewer concurrent requests, or a larger machine",
+    ),
+    (
+        re.compile(r"invalid magic|not within the file bounds|corrupted or incomplete|failed to open|failed to load model"),
+        CorruptWeightsError,
+        "the model file is missing or damaged: materialize the `model` asset again to rebuild it",
     ),
     (re.compile(r"error: (?:unrecognized arguments|argument )"), BadFlagError, "the engine does not know one of its flags"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -116,11 +117,9 @@ class EngineProcess:
             return
         if process.poll() is None:
             self._signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TERM_GRACE_S)
-            except subprocess.TimeoutExpired:
-                pass  # SIGKILL follows in any case, for the rest of the group too
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL)  # in any case: the rest of the group may outlive its leader
         process.wait()
 
     def log_tail(self) -> str:
@@ -141,8 +140,8 @@ class EngineProcess:
             waited_s = time.monotonic() - started
             if waited_s > self._start_timeout_s:
                 raise StartTimeoutError(
-                    f"{self.driver.name} was not healthy within {self._start_timeout_s:g} s: raise engine_start_timeout_s, or see {self.log_path}\n"
-                    + self._last_lines()
+                    f"{self.driver.name} was not healthy within {self._start_timeout_s:g} s: raise engine_start_timeout_s, or see "
+                    f"{self.log_path}\n{self._last_lines()}"
                 )
             if self._on_wait is not None:
                 self._on_wait(waited_s)

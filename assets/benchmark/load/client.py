@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from assets.benchmark.load.http1 import MalformedResponseError, ResponseParser
 
 CONNECT_TIMEOUT_S = 10.0
-# Every complete chunked response ends in CRLF CRLF. That alone proves nothing ("max=100\r\n\r\n" ends a head), so the framing is parsed then.
+# Every complete chunked response ends in CRLF CRLF. That proves nothing (a head ends so too), so the framing is parsed then.
 _END_MARK = b"\r\n\r\n"
 
 
@@ -121,9 +121,8 @@ class Connection(asyncio.Protocol):
         self._parse()
         if self._exchange is not None:
             properly = exc is None and self._parser.end_of_stream()
-            self._finish(
-                now, None if properly else "disconnected", "" if properly else f"the server closed the connection ({exc or 'end of file'})"
-            )
+            detail = "" if properly else f"the server closed the connection ({exc or 'end of file'})"
+            self._finish(now, None if properly else "disconnected", detail)
 
     async def perform(self, request: bytes, exchange: Exchange, timeout_s: float) -> None:
         """Send `request`, fill `exchange`; every outcome is in it, nothing but cancellation is raised."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from assets.benchmark.load.client import Exchange
@@ -157,7 +158,7 @@ def decode(exchange: Exchange, expected_output_tokens: int | None = None) -> Req
         ttft_ms=(stamps[0] - exchange.start_ns) / 1e6 if stamps else None,
         tpot_ms=span_ms / (output_tokens - 1) if span_ms is not None and output_tokens is not None and output_tokens > 1 else None,
         e2e_ms=(stamps[-1] - exchange.start_ns) / 1e6 if stamps else None,
-        token_gaps_ms=tuple((after - before) / 1e6 for before, after in zip(stamps, stamps[1:], strict=False)),
+        token_gaps_ms=tuple((after - before) / 1e6 for before, after in pairwise(stamps)),
         chunks=len(stamps),
         input_tokens=stream.input_tokens,
         output_tokens=output_tokens,

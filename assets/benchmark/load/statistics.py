@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from assets.benchmark.job import Summary
 from assets.benchmark.load.completions import RequestRecord
 
 # Linear interpolation between order statistics: type 7 of Hyndman & Fan (1996).
-PERCENTILE_METHOD = "linear"
+PERCENTILE_METHOD: Literal["linear"] = "linear"
 BOOTSTRAP_RESAMPLES = 1000
 CONFIDENCE = 0.95
 # A load point is flagged when it is off its own accounting by more than this share.
@@ -34,6 +36,15 @@ QUALITY_FLAGS: Mapping[str, str] = {
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a load point was meant to be; None where nothing was promised."""
+
+    concurrency: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +79,8 @@ def summarize(values: Sequence[float] | Floats) -> Summary:
     return Summary(float(array.mean()), p50, p90, p95, p99)
 
 
-def load_statistics(
-    records: Sequence[RequestRecord],
-    concurrency: int | None,
-    input_tokens: int | None = None,
-    output_tokens: int | None = None,
-    seed: int = 0,
-) -> LoadStatistics:
-    """Summarize a load point. `concurrency`, `input_tokens` and `output_tokens` are what was asked, for the quality flags.
+def load_statistics(records: Sequence[RequestRecord], asked: Asked, seed: int = 0) -> LoadStatistics:
+    """Summarize a load point; `seed` makes its intervals reproducible.
 
     Raises:
         ValueError: there are no records.
@@ -86,7 +91,7 @@ def load_statistics(
     failures = Counter(record.failure for record in records if record.failure is not None)
     duration_s = max((max(r.end_ns for r in records) - min(r.start_ns for r in records)) / 1e9, 1e-9)
 
-    ttft, tpot, e2e = (_values(completed, name) for name in ("ttft_ms", "tpot_ms", "e2e_ms"))
+    e2e = _values(completed, "e2e_ms")
     gaps = np.asarray([gap for record in completed for gap in record.token_gaps_ms], dtype=np.float64)
     tokens_in = _values(completed, "input_tokens")
     tokens_out = _values(completed, "output_tokens")
@@ -97,8 +102,8 @@ def load_statistics(
         requests_completed=len(completed),
         requests_failed=len(records) - len(completed),
         failures=dict(sorted(failures.items())),
-        ttft_ms=summarize(ttft),
-        tpot_ms=summarize(tpot),
+        ttft_ms=summarize(_values(completed, "ttft_ms")),
+        tpot_ms=summarize(_values(completed, "tpot_ms")),
         itl_ms=summarize(gaps),
         e2e_ms=summarize(e2e),
         requests_per_s=len(completed) / duration_s,
@@ -107,8 +112,8 @@ def load_statistics(
         input_tokens_mean=float(tokens_in.mean()) if tokens_in.size else None,
         output_tokens_mean=float(tokens_out.mean()) if tokens_out.size else None,
         concurrency_mean=concurrency_mean,
-        intervals=_intervals(ttft, tpot, e2e, tokens_out, concurrency_mean, seed),
-        quality_flags=_flags(completed, len(records), concurrency, concurrency_mean, input_tokens, output_tokens),
+        intervals=_intervals(completed, concurrency_mean, seed),
+        quality_flags=_flags(records, concurrency_mean, asked),
     )
 
 
@@ -125,45 +130,46 @@ def _values(records: Sequence[RequestRecord], name: str) -> Floats:
     return np.asarray([value for record in records if (value := getattr(record, name)) is not None], dtype=np.float64)
 
 
-def _intervals(
-    ttft: Floats, tpot: Floats, e2e: Floats, tokens_out: Floats, concurrency_mean: float, seed: int
-) -> dict[str, tuple[float, float]]:
+def _intervals(completed: Sequence[RequestRecord], concurrency_mean: float, seed: int) -> dict[str, tuple[float, float]]:
     """95 % intervals of what decides a ranking.
 
     Requests are resampled as if they were independent; those that ran side by side are not quite, so the intervals are a lower bound of
     the uncertainty. Throughput is resampled as concurrency x tokens / latency (Little's law), which holds the concurrency as it was.
     """
     intervals: dict[str, tuple[float, float]] = {}
-    for name, values in (("ttft_p90_ms", ttft), ("tpot_p90_ms", tpot), ("e2e_p90_ms", e2e)):
+    for name in ("ttft", "tpot", "e2e"):
+        values = _values(completed, f"{name}_ms")
         if values.size > 1:
-            intervals[name] = bootstrap_interval(lambda i, v=values: np.percentile(v[i], 90, axis=1), values.size, seed)  # type: ignore[misc]
-    if e2e.size > 1 and e2e.size == tokens_out.size:
+            intervals[f"{name}_p90_ms"] = bootstrap_interval(partial(_p90_of_each, values), values.size, seed)
+    e2e_s, tokens_out = _values(completed, "e2e_ms") / 1e3, _values(completed, "output_tokens")
+    if e2e_s.size > 1 and e2e_s.size == tokens_out.size:
         intervals["output_tokens_per_s"] = bootstrap_interval(
-            lambda i: concurrency_mean * tokens_out[i].sum(axis=1) / (e2e[i].sum(axis=1) / 1e3), e2e.size, seed
+            lambda rows: concurrency_mean * tokens_out[rows].sum(axis=1) / e2e_s[rows].sum(axis=1), e2e_s.size, seed
         )
     return intervals
 
 
-def _flags(
-    completed: Sequence[RequestRecord],
-    sent: int,
-    concurrency: int | None,
-    concurrency_mean: float,
-    input_tokens: int | None,
-    output_tokens: int | None,
-) -> tuple[str, ...]:
+def _p90_of_each(values: Floats, rows: Indices) -> Floats:
+    return np.percentile(values[rows], 90, axis=1, method=PERCENTILE_METHOD)
+
+
+def _flags(records: Sequence[RequestRecord], concurrency_mean: float, asked: Asked) -> tuple[str, ...]:
     """Those of QUALITY_FLAGS that hold."""
+    completed = [record for record in records if record.failure is None]
+    counted = [record for record in completed if record.usage_reported]
+
+    def off_target(value: float | None, target: int | None) -> bool:
+        return value is not None and target is not None and abs(value - target) > TOLERANCE * target
+
     off = {
-        "request_failures": len(completed) < sent,
+        "request_failures": len(completed) < len(records),
         "few_requests": len(completed) < REQUESTS_FOR_A_P99,
-        "concurrency_off_target": concurrency is not None and abs(concurrency_mean - concurrency) > TOLERANCE * concurrency,
-        "usage_missing": any(not record.usage_reported for record in completed),
-        "input_tokens_off_target": input_tokens is not None
-        and any(
-            record.input_tokens is not None and abs(record.input_tokens - input_tokens) > TOLERANCE * input_tokens for record in completed
-        ),
-        "output_tokens_off_target": output_tokens is not None and any(record.output_tokens != output_tokens for record in completed),
-        "multi_token_chunks": any(record.usage_reported and (record.output_tokens or 0) > record.chunks for record in completed),
-        "more_chunks_than_tokens": any(record.usage_reported and (record.output_tokens or 0) < record.chunks for record in completed),
+        "concurrency_off_target": off_target(concurrency_mean, asked.concurrency),
+        "usage_missing": len(counted) < len(completed),
+        "input_tokens_off_target": any(off_target(record.input_tokens, asked.input_tokens) for record in completed),
+        "output_tokens_off_target": asked.output_tokens is not None
+        and any(record.output_tokens != asked.output_tokens for record in completed),
+        "multi_token_chunks": any((record.output_tokens or 0) > record.chunks for record in counted),
+        "more_chunks_than_tokens": any((record.output_tokens or 0) < record.chunks for record in counted),
     }
     return tuple(name for name in QUALITY_FLAGS if off[name])
