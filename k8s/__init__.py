@@ -1,0 +1,1 @@
+"""Kubernetes manifests, images, and the check that holds them together."""
