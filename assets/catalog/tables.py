@@ -8,7 +8,7 @@ only" is enforced by `job_checkpoints`, written in the same transaction as the r
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, Text
@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         },
     )
-    type_annotation_map = {
+    type_annotation_map: ClassVar = {
         str: Text,
         int: BigInteger,
         datetime: DateTime(timezone=True),
@@ -174,7 +174,7 @@ class BenchmarkResult(Base):
     __tablename__ = "benchmark_results"
     measurement_id: Mapped[UUID] = mapped_column(primary_key=True)
     measured_at: Mapped[datetime] = mapped_column(primary_key=True)
-    config_id: Mapped[str]
+    config_id: Mapped[str] = mapped_column(ForeignKey(BenchmarkConfig.config_id))
     kind: Mapped[str]
     protocol: Mapped[str]
     repeat: Mapped[int]
@@ -221,6 +221,7 @@ class BenchmarkResult(Base):
         CheckConstraint(f"kind IN {KINDS}", name="kind"),
         CheckConstraint("requests_sent = requests_completed + requests_failed", name="requests_add_up"),
         Index("ix_benchmark_results_config_id_measured_at", "config_id", "measured_at"),
+        Index("ix_benchmark_results_measured_at", "measured_at", postgresql_using="brin"),
     )
 
 
@@ -234,6 +235,7 @@ class GpuTelemetry(Base):
     utilization_pct: Mapped[float | None]
     memory_bytes: Mapped[int | None]
     power_w: Mapped[float | None]
+    __table_args__ = (Index("ix_gpu_telemetry_sampled_at", "sampled_at", postgresql_using="brin"),)
 
 
 class QualityResult(Base):
@@ -258,11 +260,11 @@ class JobCheckpoint(Base):
     """A load point that is done: its primary key is what makes a measurement happen once."""
 
     __tablename__ = "job_checkpoints"
-    config_id: Mapped[str] = mapped_column(primary_key=True)
+    config_id: Mapped[str] = mapped_column(ForeignKey(BenchmarkConfig.config_id), primary_key=True)
     protocol: Mapped[str] = mapped_column(primary_key=True)
     repeat: Mapped[int] = mapped_column(primary_key=True)
     measurement_id: Mapped[UUID] = mapped_column(unique=True)
-    partition_key: Mapped[str]
+    partition_key: Mapped[str] = mapped_column(index=True)
     run_id: Mapped[str | None]
     completed_at: Mapped[datetime]
 
