@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
         scheme, separator, rest = value.get_secret_value().partition("://")
         if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg2"}:
             raise ValueError("expected postgresql://user:password@host:port/database")
+        _check_port(value)
         return SecretStr(f"postgresql+psycopg2://{rest}")
 
     @field_validator("redis_url")
@@ -111,6 +113,7 @@ class Settings(BaseSettings):
     def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected redis://:password@host:port/0 (or rediss://, unix://)")
+        _check_port(value)
         return value
 
     @field_validator("hub_endpoint")
@@ -119,6 +122,15 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("expected an address that starts with https:// or http://")
         return value.rstrip("/")
+
+
+def _check_port(url: SecretStr | None) -> None:
+    if url is None:
+        return
+    try:
+        _ = urlsplit(url.get_secret_value()).port
+    except ValueError:
+        raise ValueError("the port is not a number between 0 and 65535 (percent-encode / ? # @ in a password)") from None
 
 
 def load_settings() -> Settings:

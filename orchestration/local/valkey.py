@@ -25,12 +25,13 @@ class ValkeyError(Exception):
 
 
 class EmbeddedValkey:
-    """One server with its configuration in `folder`. The password is new at every start."""
+    """One server with its configuration in `folder`. The password is new with every object, not with every start."""
 
     def __init__(self, folder: Path, log_file: Path) -> None:
         self.folder = folder
         self.log_file = log_file
         self.spawned: Spawned | None = None
+        self._password = secrets.token_urlsafe(24)
 
     def start(self, environment: Mapping[str, str], port: int | None = None) -> str:
         """Start the server and wait until it answers.
@@ -46,10 +47,10 @@ class EmbeddedValkey:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, START_ATTEMPTS + 1):
-            chosen, password = ports.choose(port, "DYNO_REDIS_PORT"), secrets.token_urlsafe(24)
-            configuration = self._write_configuration(chosen, password)
+            chosen = ports.choose(port, "DYNO_REDIS_PORT")
+            configuration = self._write_configuration(chosen)
             self.spawned = spawn("valkey", [str(get_binary_path()), str(configuration)], environment, self.log_file, cwd=self.folder)
-            url = f"redis://:{password}@{ports.HOST}:{chosen}/0"
+            url = f"redis://:{self._password}@{ports.HOST}:{chosen}/0"
             try:
                 self._wait_until_ready(self.spawned, url)
             except ValkeyError as error:
@@ -69,13 +70,13 @@ class EmbeddedValkey:
             self.spawned.stop(STOP_TIMEOUT_S)
             self.spawned = None
 
-    def _write_configuration(self, port: int, password: str) -> Path:
+    def _write_configuration(self, port: int) -> Path:
         file = self.folder / "valkey.conf"
         file.unlink(missing_ok=True)
         lines = [
             f"bind {ports.HOST}",
             f"port {port}",
-            f"requirepass {password}",
+            f"requirepass {self._password}",
             'save ""',
             "appendonly no",
             f"maxmemory {MEMORY_LIMIT}",
