@@ -1,0 +1,95 @@
+"""A finished load point as a record: its statistics, what the machine did, and which engine it was."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from assets.benchmark.engines.process import EngineProcess
+from assets.benchmark.host import host_facts
+from assets.benchmark.job import Measurement
+from assets.benchmark.job_file import Plan, PlannedLoadPoint
+from assets.benchmark.load.closed_loop import loop_name
+from assets.benchmark.load.completions import RequestRecord
+from assets.benchmark.load.statistics import LoadStatistics
+from assets.benchmark.telemetry import Sampler
+
+
+def build_measurement(
+    plan: Plan,
+    point: PlannedLoadPoint,
+    statistics: LoadStatistics,
+    sampler: Sampler,
+    *,
+    started_at: datetime,
+    engine: Mapping[str, object],
+    client: Mapping[str, object],
+) -> Measurement:
+    """Everything that is known about one load point, measured once."""
+    telemetry = sampler.summary()
+    return Measurement(
+        measurement_id=str(uuid.uuid4()),
+        config_id=point.config_id,
+        partition_key=plan.job.partition_key,
+        protocol=plan.job.protocol,
+        repeat=plan.job.repeat,
+        kind="measured",
+        measured_at=started_at.isoformat(),
+        duration_s=statistics.duration_s,
+        requests_sent=statistics.requests_sent,
+        requests_completed=statistics.requests_completed,
+        requests_failed=statistics.requests_failed,
+        failures=statistics.failures,
+        ttft_ms=statistics.ttft_ms,
+        tpot_ms=statistics.tpot_ms,
+        itl_ms=statistics.itl_ms,
+        e2e_ms=statistics.e2e_ms,
+        requests_per_s=statistics.requests_per_s,
+        output_tokens_per_s=statistics.output_tokens_per_s,
+        total_tokens_per_s=statistics.total_tokens_per_s,
+        input_tokens_mean=statistics.input_tokens_mean,
+        output_tokens_mean=statistics.output_tokens_mean,
+        concurrency_mean=statistics.concurrency_mean,
+        intervals=statistics.intervals,
+        quality_flags=statistics.quality_flags,
+        cpu_utilization_pct=telemetry.cpu_utilization_pct,
+        engine_memory_bytes_max=telemetry.engine_memory_bytes_max,
+        gpu_utilization_pct=telemetry.gpu_utilization_pct,
+        gpu_memory_bytes_max=telemetry.gpu_memory_bytes_max,
+        engine=engine,
+        host={
+            **host_facts(),
+            "gpus": telemetry.gpu_names,
+            "telemetry_notes": telemetry.notes,
+            "client": {"event_loop": loop_name(), **client},
+        },
+        telemetry=tuple(sampler.samples),
+    )
+
+
+def engine_facts(engine: EngineProcess, plan: Plan) -> Mapping[str, object]:
+    """Which engine it was, and how it was launched. The model's folder is left out: it names the machine, not the engine."""
+    launch = engine.launch
+    return {
+        "name": engine.driver.name,
+        "version": engine.driver.version(),
+        "flags": dict(plan.flags),
+        "command": [part.replace(str(launch.model_path), launch.model_path.name) for part in engine.command[1:]],
+        "parallel": launch.parallel,
+        "tokens_per_request": launch.tokens_per_request,
+        "tensor_parallel": launch.tensor_parallel,
+        "start_s": engine.start_s,
+    }
+
+
+def evidence_lines(records: Sequence[RequestRecord], origin_ns: int) -> list[Mapping[str, object]]:
+    """The requests as evidence, one mapping each: instants in milliseconds since the load point's start."""
+    lines: list[Mapping[str, object]] = []
+    for record in records:
+        line = asdict(record)
+        line["start_ms"] = (line.pop("start_ns") - origin_ns) / 1e6
+        line["end_ms"] = (line.pop("end_ns") - origin_ns) / 1e6
+        lines.append(line)
+    return lines

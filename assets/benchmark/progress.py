@@ -1,0 +1,108 @@
+"""How the worker tells what it is doing: one JSON line an event.
+
+Events go to `progress.jsonl` in the checkpoint folder, where whoever started the worker can follow them, and on request to standard error.
+Every event has `event` and `at` (ISO 8601, UTC). The kinds and their further fields:
+
+- `batch_started`: `partition_key`, `load_points`, `finished` (those of an earlier attempt)
+- `engine_starting`: `framework`, `waited_s`; `engine_started`: `framework`, `start_s`; `warmed_up`: `requests`
+- `load_point_started`: `config_id`, `workload`, `concurrency`, `requests`; `requests_done`: `config_id`, `done`, `requests`
+- `load_point_finished`: `config_id`, `workload`, `concurrency`, `ttft_p50_ms`, `ttft_p90_ms`, `tpot_p50_ms`, `output_tokens_per_s`,
+  `failed` (requests)
+- `load_point_failed`: `config_id`, `kind`, `detail`
+- `note`: `text`; `failed`: `kind`, `detail`, `retryable`; `batch_finished`: `measured`, `failed`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+PROGRESS_NAME = "progress.jsonl"
+PACE_S = 0.2
+
+_SENTENCES = {
+    "batch_started": "{partition_key}: {load_points} load points to measure, {finished} finished before",
+    "engine_started": "{framework} is healthy after {start_s} s",
+    "warmed_up": "warmed up with {requests} requests",
+    "load_point_started": "{workload} at concurrency {concurrency}: {requests} requests",
+    "load_point_finished": (
+        "{workload} at concurrency {concurrency}: TTFT p50 {ttft_p50_ms} ms, TPOT p50 {tpot_p50_ms} ms, "
+        "{output_tokens_per_s} output tokens/s, {failed} failed"
+    ),
+    "load_point_failed": "{kind}: {detail}",
+    "failed": "{kind}: {detail}",
+    "note": "{text}",
+    "batch_finished": "done: {measured} load points measured, {failed} failed",
+}
+
+Event = Mapping[str, object]
+Sink = Callable[[Event], None]
+
+
+class Reporter:
+    """Sends each event to every sink."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = list(sinks)
+        self._last = 0.0
+
+    def add(self, sink: Sink) -> None:
+        """One more sink for the events to come."""
+        self._sinks.append(sink)
+
+    def emit(self, event: str, **fields: object) -> None:
+        """Report one event."""
+        record = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+        for sink in self._sinks:
+            sink(record)
+
+    def engine_starting(self, framework: str, waited_s: float) -> None:
+        """Report that the engine is still starting, at the same pace."""
+        if self._due():
+            self.emit("engine_starting", framework=framework, waited_s=round(waited_s, 1))
+
+    def requests_done(self, config_id: str, done: int, requests: int) -> None:
+        """Report how far a load point is, a few times a second at the most, so that telling does not disturb measuring."""
+        if self._due():
+            self.emit("requests_done", config_id=config_id, done=done, requests=requests)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._last >= PACE_S
+        self._last = now if due else self._last
+        return due
+
+
+def json_to_stderr(event: Event) -> None:
+    """A sink: JSON lines on standard error."""
+    sys.stderr.write(json.dumps(event) + "\n")
+    sys.stderr.flush()
+
+
+def text_to_stderr(event: Event) -> None:
+    """A sink: a line of text for a person on standard error."""
+    sentence = describe(event)
+    if sentence is not None:
+        sys.stderr.write(sentence + "\n")
+        sys.stderr.flush()
+
+
+def json_to_file(path: Path) -> Sink:
+    """A sink: JSON lines in a file of this run only."""
+    path.write_text("", encoding="utf-8")
+
+    def sink(event: Event) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    return sink
+
+
+def describe(event: Event) -> str | None:
+    """An event as a sentence; None for those that only move a progress bar."""
+    template = _SENTENCES.get(str(event["event"]))
+    return None if template is None else template.format(**event)

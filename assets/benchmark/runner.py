@@ -1,0 +1,224 @@
+"""One batch from launch to last load point: starts the engine once, warms it up, measures, stores each load point as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from assets.benchmark.checkpoint import CheckpointStore
+from assets.benchmark.engines.process import EngineProcess, free_port
+from assets.benchmark.engines.protocol import EngineError, Launch, PortTakenError
+from assets.benchmark.engines.registry import driver_for
+from assets.benchmark.job import Protocol
+from assets.benchmark.job_file import JobError, Plan, PlannedLoadPoint
+from assets.benchmark.load.client import Endpoint, Exchange
+from assets.benchmark.load.closed_loop import StoppedError
+from assets.benchmark.load.prompts import TextPrompts, TokenIdPrompts
+from assets.benchmark.load.session import CalibrationError, LoadSession, nonce_of
+from assets.benchmark.load.statistics import Asked, load_statistics
+from assets.benchmark.measurement import build_measurement, engine_facts, evidence_lines
+from assets.benchmark.progress import Reporter
+from assets.benchmark.telemetry import GpuReader, Sampler
+
+SERVED_MODEL_NAME = "model"
+PORT_ATTEMPTS = 3
+# Each stream should send at least this many requests, so that the first wave, which all arrives at once, is not the whole load point.
+REQUESTS_PER_STREAM = 2
+
+Prompts = TokenIdPrompts | TextPrompts
+
+
+class LoadPointError(Exception):
+    """Not one request of a load point completed: there is nothing to store. `kind` is the commonest failure."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: load points measured now, and those that failed."""
+
+    measured: int
+    failed: int
+
+
+def request_count(protocol: Protocol, concurrency: int) -> int:
+    """How many requests a load point gets: the protocol's minimum, or two a stream if that is more, up to the protocol's maximum."""
+    return min(max(protocol.min_requests, REQUESTS_PER_STREAM * concurrency), protocol.max_requests)
+
+
+class Runner:
+    """Measures the load points of a plan that are not finished yet. `should_stop` is asked a few times a second."""
+
+    def __init__(self, plan: Plan, store: CheckpointStore, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
+        self._plan = plan
+        self._store = store
+        self._reporter = reporter
+        self._should_stop = should_stop
+
+    def run(self) -> Outcome:
+        """Measure what remains.
+
+        Raises:
+            EngineError: the engine did not start, or ended by itself.
+            CheckpointError: the checkpoint folder cannot be used.
+            JobError, TokenizerError: something that the job names cannot be used.
+            StoppedError: `should_stop` said so; the load point under way is discarded, the finished ones are kept.
+        """
+        points = self._remaining()
+        failed = 0
+        if points:
+            self._check_job()
+            with self._engine() as engine:
+                failed = self._measure_all(engine, points)
+        outcome = Outcome(len(points) - failed, failed)
+        self._reporter.emit("batch_finished", measured=outcome.measured, failed=outcome.failed)
+        return outcome
+
+    def _remaining(self) -> list[PlannedLoadPoint]:
+        points = self._plan.load_points
+        finished, damaged = self._store.finished(point.config_id for point in points)
+        for sentence in damaged:
+            self._reporter.emit("note", text=sentence)
+        remaining = [point for point in points if point.config_id not in finished]
+        key = self._plan.job.partition_key
+        self._reporter.emit("batch_started", partition_key=key, load_points=len(remaining), finished=len(points) - len(remaining))
+        return remaining
+
+    def _check_job(self) -> None:
+        job, framework = self._plan.job, self._plan.framework
+        if not Path(job.model_path).exists():
+            raise JobError(f"model_path: {job.model_path} is not there: materialize the `model` asset of this model first")
+        installed = driver_for(framework).version()
+        if installed != self._plan.framework_version:
+            raise JobError(
+                f"deployment.framework_version: the batch is for {framework} {self._plan.framework_version}, but {installed} is installed: "
+                "materialize test_matrix again for the installed version"
+            )
+
+    @contextmanager
+    def _engine(self) -> Iterator[EngineProcess]:
+        """The engine, healthy. A port that somebody else takes between choosing and binding is chosen anew."""
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            launch = Launch(
+                model_path=Path(self._plan.job.model_path),
+                port=free_port(),
+                parallel=self._plan.parallel,
+                tokens_per_request=self._plan.tokens_per_request,
+                tensor_parallel=self._plan.tensor_parallel,
+                flags=self._plan.flags,
+            )
+            engine = EngineProcess(
+                driver_for(self._plan.framework),
+                launch,
+                self._store.directory / "engine.log",
+                self._plan.job.engine_start_timeout_s,
+                self._while_starting,
+            )
+            try:
+                with engine:
+                    self._reporter.emit("engine_started", framework=self._plan.framework, start_s=_rounded(engine.start_s))
+                    yield engine
+                    return
+            except PortTakenError:
+                if attempt == PORT_ATTEMPTS:
+                    raise
+
+    def _while_starting(self, waited_s: float) -> None:
+        if self._should_stop():
+            raise StoppedError
+        self._reporter.engine_starting(self._plan.framework, waited_s)
+
+    def _measure_all(self, engine: EngineProcess, points: list[PlannedLoadPoint]) -> int:
+        """Warm up, then measure each load point; returns how many failed altogether."""
+        session = LoadSession(
+            endpoint=Endpoint.parse(engine.launch.base_url),
+            model=SERVED_MODEL_NAME,
+            timeout_s=self._plan.protocol.request_timeout_s,
+            body_fields=engine.driver.body_fields(),
+            should_stop=self._should_stop,
+        )
+        prompts = self._warm_up(engine, session, points[0])
+        failed = 0
+        with GpuReader() as gpus:
+            for point in points:
+                try:
+                    self._measure_one(engine, session, prompts, gpus, point)
+                except LoadPointError as error:
+                    failed += 1
+                    self._reporter.emit("load_point_failed", config_id=point.config_id, kind=error.kind, detail=str(error))
+        return failed
+
+    def _warm_up(self, engine: EngineProcess, session: LoadSession, point: PlannedLoadPoint) -> Prompts:
+        """Send the protocol's warm-up requests, which measure nothing; returns what makes the prompts."""
+        job, count = self._plan.job, self._plan.protocol.warmup_requests
+        if job.tokenizer_path is not None:
+            prompts: Prompts = TokenIdPrompts.from_file(Path(job.tokenizer_path))
+        else:
+            try:
+                prompts = session.calibrated_prompts(job.seed)
+            except CalibrationError as error:
+                engine.check_alive()
+                raise EngineError(f"{engine.driver.name}: {error}") from error
+        warm_up = prompts.make(count, point.workload.input_tokens, job.seed, nonce_of("warm-up", time.time_ns()))
+        records = session.put(warm_up, point.workload.output_tokens, point.concurrency)
+        if all(record.failure is not None for record in records):
+            engine.check_alive()
+            raise EngineError(f"all {count} warm-up requests failed, the first with {records[0].failure}: {records[0].detail}")
+        self._reporter.emit("warmed_up", requests=count)
+        return prompts
+
+    def _measure_one(self, engine: EngineProcess, session: LoadSession, prompts: Prompts, gpus: GpuReader, point: PlannedLoadPoint) -> None:
+        job, workload, config_id = self._plan.job, point.workload, point.config_id
+        count = request_count(self._plan.protocol, point.concurrency)
+        about = {"config_id": config_id, "workload": workload.name, "concurrency": point.concurrency}
+        self._reporter.emit("load_point_started", **about, requests=count)
+        nonce = nonce_of(config_id, job.protocol, job.repeat, time.time_ns())
+        batch = prompts.make(count, workload.input_tokens, job.seed, nonce)
+        done = 0
+
+        def on_done(_: Exchange) -> None:
+            nonlocal done
+            done += 1
+            self._reporter.requests_done(config_id, done, count)
+
+        started_at, started_ns = datetime.now(UTC), time.perf_counter_ns()
+        with Sampler(engine.pid, gpus) as sampler:
+            records = session.put(batch, workload.output_tokens, point.concurrency, on_done=on_done)
+        engine.check_alive()
+        failures = Counter(record.failure for record in records if record.failure is not None)
+        if failures.total() == count:
+            kind = failures.most_common(1)[0][0]
+            raise LoadPointError(kind, f"all {count} requests failed, the first: {records[0].detail}")
+
+        statistics = load_statistics(records, Asked(point.concurrency, workload.input_tokens, workload.output_tokens), job.seed)
+        measurement = build_measurement(
+            self._plan,
+            point,
+            statistics,
+            sampler,
+            started_at=started_at,
+            engine=engine_facts(engine, self._plan),
+            client={"seed": job.seed, "nonce": nonce, "prompts": "token ids" if isinstance(prompts, TokenIdPrompts) else "text"},
+        )
+        self._store.save(measurement, evidence_lines(records, started_ns))
+        self._reporter.emit(
+            "load_point_finished",
+            **about,
+            ttft_p50_ms=_rounded(statistics.ttft_ms.p50),
+            ttft_p90_ms=_rounded(statistics.ttft_ms.p90),
+            tpot_p50_ms=_rounded(statistics.tpot_ms.p50),
+            output_tokens_per_s=_rounded(statistics.output_tokens_per_s),
+            failed=statistics.requests_failed,
+        )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
