@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import cast
 from urllib.parse import urlsplit
 
 from assets.benchmark.load.http1 import MalformedResponseError, ResponseParser
@@ -97,9 +98,7 @@ class Connection(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a stream transport is needed, not {type(transport).__name__}")
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
 
     def data_received(self, data: bytes) -> None:
         now = perf_counter_ns()
