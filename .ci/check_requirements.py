@@ -86,15 +86,15 @@ def check_pair(source: Path, compiled: Path) -> list[str]:
     """Problems of one .in file and the .txt beside it."""
     if not compiled.exists():
         return [f"{compiled.name}: missing; run requirements/compile"]
-    try:
-        wanted, pins = read_input(source), read_pins(compiled)
-    except InvalidRequirement as error:
-        return [f"{source.stem}: {error}"]
     problems = [
         f"{compiled.name}:{number}: names a registry or an address: {line.strip()}"
         for number, line in enumerate(compiled.read_text(encoding="utf-8").splitlines(), 1)
         if REGISTRY.search(line)
     ]
+    try:
+        wanted, pins = read_input(source), read_pins(compiled)
+    except InvalidRequirement as error:
+        return [*problems, f"{source.stem}: {error}"]
     problems += [f"{compiled.name}: {pin.name}=={pin.version} has no hash" for pin in pins if not pin.has_hashes]
     for name, requirements in wanted.items():
         matching = [pin for pin in pins if pin.name == name]
