@@ -52,12 +52,12 @@ def progress() -> Progress:
 
 def note(message: str) -> None:
     """Say on standard error what is going on."""
-    err.print(f"[dim]·[/dim] {escape(message)}")
+    err.print(f"[dim]·[/dim] {escape(message)}", soft_wrap=True)
 
 
 def done(message: str) -> None:
     """Say on standard error that a step has ended well."""
-    err.print(f"[green]✓[/green] {escape(message)}")
+    err.print(f"[green]✓[/green] {escape(message)}", soft_wrap=True)
 
 
 def warn(message: str) -> None:

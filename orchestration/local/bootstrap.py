@@ -1,11 +1,12 @@
 """Makes .venv: `python3 -I bootstrap.py ROOT GROUP CHECKSUM`, run by the launcher with whatever Python there is. Standard library only.
 
-Everything is written inside .venv (caches and temporary files too, removed at the end). Two launchers at once wait for one another; one that
-was killed is made good by the next, because the stamp that says "installed" is written last.
+Everything is written inside .venv (caches and temporary files too, removed at the end). Two launchers at once wait for one another; one
+that was killed is made good by the next, because the stamp that says "installed" is written last.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import fcntl
@@ -18,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 STAMP = "dyno-installed"
-# pip's name for a setting -> uv's environment variable
-INDEX_SETTINGS = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
+# pip's name for a setting -> uv's environment variable; uv does not read pip's configuration
+PIP_SETTINGS = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE"}
+PIP_SCOPES = ("global", "install", ":env:")  # a later one wins
 
 
 class InstallError(Exception):
@@ -66,7 +68,7 @@ def install(root: Path, group: str, checksum: str) -> None:
         say(f"first use: installing into {folder} (about 1 GB; a few minutes)")
         make_environment(folder)
     else:
-        say("requirements have changed: bringing .venv up to date")
+        say(f"completing {folder}: the requirements have changed, or an installation was interrupted")
     temporary = folder / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -107,7 +109,7 @@ def sync_with_uv(python: Path, files: list[Path], environment: dict[str, str]) -
     """Install uv from its hashes, then make the environment exactly what the files say; gives whether it worked."""
     uv = python.with_name("uv")
     say("installing uv")
-    if not pip(python, environment, files[0]) or not runs(uv, "--version"):
+    if not pip(python, environment, files[0], quiet=True) or not runs(uv, "--version"):
         return False
     say("installing the packages")
     cache = {} if "UV_CACHE_DIR" in environment else {"UV_CACHE_DIR": str(python.parents[1] / "cache")}
@@ -116,26 +118,28 @@ def sync_with_uv(python: Path, files: list[Path], environment: dict[str, str]) -
 
 
 def index_settings(python: Path, environment: dict[str, str]) -> dict[str, str]:
-    """uv's variables for the package index that pip is configured for: uv does not read pip's configuration."""
-    if any(name in environment for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX")):
+    """uv's variables for the package index, mirror or folder that pip is configured for; none where uv itself is configured."""
+    if any(name in environment for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_FIND_LINKS", "UV_CONFIG_FILE")):
         return {}
-    found = {}
-    for name, variable in INDEX_SETTINGS.items():
-        for scope in (":env:", "install", "global"):
-            result = subprocess.run(
-                [str(python), "-m", "pip", "config", "get", f"{scope}.{name}"], env=environment, capture_output=True, text=True, check=False
-            )
-            if result.returncode == 0 and result.stdout.strip():
-                found[variable] = " ".join(result.stdout.split())
-                break
-    return found
+    listed = subprocess.run([str(python), "-m", "pip", "config", "list"], env=environment, capture_output=True, text=True, check=False)
+    found: dict[str, str] = {}
+    for scope in PIP_SCOPES:
+        for line in listed.stdout.splitlines():
+            name, _, value = line.partition("=")
+            setting = name.removeprefix(f"{scope}.")
+            if setting != name and setting in PIP_SETTINGS:
+                found[PIP_SETTINGS[setting]] = " ".join(str(ast.literal_eval(value)).split())
+    if "UV_FIND_LINKS" in found:
+        found["UV_FIND_LINKS"] = found["UV_FIND_LINKS"].replace(" ", ",")
+    # As pip does: a version may be on any of the indexes. The hashes rule out that a stranger's package is taken.
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"} if found else {}
 
 
-def pip(python: Path, environment: dict[str, str], *files: Path) -> bool:
-    """Install requirement files by their hashes with pip; gives whether it worked."""
+def pip(python: Path, environment: dict[str, str], *files: Path, quiet: bool = False) -> bool:
+    """Install requirement files by their hashes with pip; gives whether it worked. The files are complete: nothing is to be resolved."""
     if not runs(python, "-m", "pip", "--version") and not runs(python, "-m", "ensurepip"):
         return False
-    command = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+    command = [str(python), "-m", "pip", "install", "--require-hashes", "--no-deps", *(["-qq"] if quiet else [])]
     for file in files:
         command += ["-r", str(file)]
     return subprocess.run(command, env=environment, check=False).returncode == 0
