@@ -165,33 +165,35 @@ def _one_at_a_time(dbt_dir: Path) -> Iterator[None]:
 
 
 def _run(arguments: Sequence[str], environ: Mapping[str, str], log_dir: Path) -> Iterator[NodeResult]:
-    errors: list[str] = []
+    failed: list[str] = []
+    other: list[str] = []
     with subprocess.Popen(arguments, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            for event in _events(process.stdout or (), errors):
+            for event in _events(process.stdout or (), other):
                 result = _node_result(event)
                 if result is not None:
                     if not result.ok and result.status != "skipped":
-                        errors.append(f"{result.unique_id}: {result.message or result.status}")
+                        failed.append(f"{result.unique_id}: {result.message or result.status}")
                     yield result
                 elif event["info"]["level"] == "error":
-                    errors.append(str(event["info"]["msg"]))
+                    other.append(str(event["info"]["msg"]))
         finally:
             # also when the caller stops listening
             if process.poll() is None:
                 process.terminate()
     if process.returncode != 0:
-        shown = "\n".join(dict.fromkeys(error.strip() for error in errors[:_MAX_ERRORS_SHOWN])) or f"exit code {process.returncode}"
-        raise DbtError(f"dbt failed:\n{shown}\nThe full log is {log_dir / 'dbt.log'}")
+        # where a node failed, dbt's other errors repeat it
+        errors = [error.strip() for error in failed or other] or [f"exit code {process.returncode}"]
+        raise DbtError("\n".join(["dbt failed:", *errors[:_MAX_ERRORS_SHOWN], f"The full log is {log_dir / 'dbt.log'}"]))
 
 
-def _events(lines: Iterable[str], errors: list[str]) -> Iterator[dict[str, Any]]:
-    """dbt's log events; a line that is none (a traceback of the interpreter, for example) is an error to show."""
+def _events(lines: Iterable[str], strangers: list[str]) -> Iterator[dict[str, Any]]:
+    """dbt's log events; a line that is none (of the interpreter's traceback, for example) is put aside."""
     for line in lines:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
-            errors.append(line)
+            strangers.append(line)
             continue
         yield event
 
