@@ -1,0 +1,125 @@
+"""One batch from the catalog's side: take in what is finished, have the rest measured, take that in as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assets.benchmark.checkpoint import CheckpointStore
+from assets.benchmark.executors.protocol import Executor, WorkerExit
+from assets.benchmark.job import PROTOCOLS, Job, Measurement
+from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of
+from assets.benchmark.progress import Event
+from assets.benchmark.store import ResultStore
+from assets.benchmark.worker import EXIT_DONE
+from assets.matrix.spec import Batch
+
+
+class BatchError(Exception):
+    """A batch, or some of its load points, could not be measured. What is finished is in the catalog.
+
+    `kind` is the type for the records, `load_points` the failures by config_id (kind, detail), `retryable` whether a retry can help.
+    """
+
+    def __init__(self, kind: str, detail: str, retryable: bool, load_points: Mapping[str, tuple[str, str]] | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.retryable = retryable
+        self.load_points = load_points or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What the engine loads: the model file or folder, and its `tokenizer.json` where there is one."""
+
+    model_path: Path
+    tokenizer_path: Path | None
+
+
+@dataclass(slots=True)
+class BatchRun:
+    """One attempt at one batch, protocol and repeat. `added` are the measurements that this attempt brought into the catalog."""
+
+    store: ResultStore
+    batch: Batch
+    protocol: str
+    repeat: int
+    state_dir: Path
+    run_id: str | None
+    on_note: Callable[[str], None]
+    added: list[Measurement] = field(default_factory=list)
+    _load_point_failures: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _failure: Event | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise JobError(f"protocol: {self.protocol!r} is unknown; one of {', '.join(PROTOCOLS)}")
+        self.state_dir = self.state_dir.absolute()
+
+    @property
+    def directory(self) -> Path:
+        """The checkpoint folder that the worker writes to."""
+        return checkpoint_directory(self.state_dir, self.batch.partition_key, self.protocol, self.repeat)
+
+    def remaining(self) -> set[str]:
+        """The configurations that are not in the catalog yet, after taking in what an earlier attempt left on disk."""
+        for sentence in self._ingest(self._not_done()):
+            self.on_note(sentence)
+        return self._not_done()
+
+    def measure(self, remaining: set[str], artifact: Artifact, executor: Executor, environment: Mapping[str, str]) -> None:
+        """Have `remaining` measured, taking each load point in as it is finished. Raises BatchError."""
+        job = Job(
+            partition_key=self.batch.partition_key,
+            deployment=deployment_of(self.batch.deployment),
+            deployment_id=self.batch.deployment.deployment_id,
+            configurations=configurations_of(self.batch, remaining),
+            model_path=str(artifact.model_path.absolute()),
+            tokenizer_path=None if artifact.tokenizer_path is None else str(artifact.tokenizer_path.absolute()),
+            protocol=self.protocol,
+            checkpoint_dir=str(self.directory),
+            repeat=self.repeat,
+            seed=self.repeat,
+        )
+        ended = executor.run(job, environment, self._on_poll)
+        self._ingest(self._not_done())
+        if ended.exit_code != EXIT_DONE or self._not_done():
+            raise self._error(ended)
+
+    def _not_done(self) -> set[str]:
+        ids = [configuration.config_id for configuration in self.batch.configurations]
+        return set(ids) - self.store.done(ids, self.protocol, self.repeat)
+
+    def _on_poll(self, events: Sequence[Event]) -> None:
+        finished: list[str] = []
+        for event in events:
+            match event["event"]:
+                case "load_point_finished":
+                    finished.append(str(event["config_id"]))
+                case "load_point_failed":
+                    self._load_point_failures[str(event["config_id"])] = (str(event["kind"]), str(event["detail"]))
+                case "failed":
+                    self._failure = event
+                case _:
+                    pass
+        self._ingest(finished)
+
+    def _ingest(self, config_ids: Sequence[str] | set[str]) -> list[str]:
+        """Take finished load points in; returns a sentence about each damaged file."""
+        measurements, damaged = CheckpointStore(self.directory).finished(sorted(config_ids))
+        for measurement in measurements.values():
+            if self.store.add(measurement, self.run_id):
+                self.added.append(measurement)
+        return damaged
+
+    def _error(self, ended: WorkerExit) -> BatchError:
+        if self._failure is not None:
+            kind, detail = str(self._failure["kind"]), str(self._failure["detail"])
+            return BatchError(kind, detail, bool(self._failure["retryable"]), self._load_point_failures)
+        if self._load_point_failures:
+            detail = "; ".join(f"{config_id[:8]}: {detail}" for config_id, (_, detail) in self._load_point_failures.items())
+            return BatchError("load_point_failed", detail, True, self._load_point_failures)
+        if ended.exit_code < 0:
+            return BatchError("worker_killed", f"the worker was killed by signal {-ended.exit_code}; what it had finished is kept", True)
+        return BatchError("worker_failed", f"the worker ended with exit code {ended.exit_code}:\n{ended.log_tail}", True)

@@ -1,0 +1,110 @@
+"""Runs the worker as a child process of this one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from assets.benchmark.engines.process import import_environment
+from assets.benchmark.executors.protocol import WorkerExit
+from assets.benchmark.guard import guarded
+from assets.benchmark.job import Job
+from assets.benchmark.job_file import write_job
+from assets.benchmark.progress import PROGRESS_NAME, Event
+from assets.benchmark.telemetry import GpuReader
+from assets.matrix.spec import HardwareConfig
+
+POLL_S = 0.5
+TERM_GRACE_S = 15.0
+LOG_TAIL_BYTES = 4096
+JOB_NAME = "job.json"
+LOG_NAME = "worker.log"
+# The worker needs none of the platform's settings; some of them are secrets.
+WITHHELD_PREFIXES = ("DYNO_", "HF_TOKEN")
+
+
+class SubprocessExecutor:
+    """Runs batches on this machine: its CPU, and the GPUs that its NVIDIA driver lists."""
+
+    def unavailable(self, hardware: HardwareConfig) -> str | None:
+        """The CPU is always there; for a GPU config the driver must list enough GPUs of the type."""
+        if hardware.gpu_count == 0:
+            return None
+        with GpuReader() as gpus:
+            names = gpus.names()
+        if sum(_is_a(hardware.gpu_type, name) for name in names) >= hardware.gpu_count:
+            return None
+        found = ", ".join(names) or "none"
+        return (
+            f"{hardware.hardware_id} needs {hardware.gpu_count} x {hardware.gpu_type}; GPUs on this machine: {found}. "
+            "Run Dyno on a machine that has them, or materialize the batches of `cpu`"
+        )
+
+    def run(self, job: Job, environment: Mapping[str, str], on_poll: Callable[[Sequence[Event]], None]) -> WorkerExit:
+        """See Executor.run. The worker dies with this process, even when that is killed."""
+        folder = Path(job.checkpoint_dir)
+        job_path, log_path, progress = folder / JOB_NAME, folder / LOG_NAME, folder / PROGRESS_NAME
+        write_job(job, job_path)
+        progress.unlink(missing_ok=True)
+        inherited = {name: value for name, value in import_environment().items() if not name.startswith(WITHHELD_PREFIXES)}
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                guarded([sys.executable, "-m", "assets.benchmark", "--job", str(job_path)]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **environment},
+                start_new_session=True,
+            )
+        follower = _Follower(progress)
+        try:
+            while process.poll() is None:
+                on_poll(follower.new_events())
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
+            on_poll(follower.new_events())
+        finally:
+            _stop(process)
+        return WorkerExit(process.returncode, log_path.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace"))
+
+
+def _is_a(gpu_type: str, product: str) -> bool:
+    """Whether a product name of the driver's, `NVIDIA A100-SXM4-80GB`, has all parts of our GPU type, `A100-80GB`, as words."""
+    return all(re.search(rf"\b{re.escape(part)}\b", product, re.IGNORECASE) for part in gpu_type.split("-"))
+
+
+class _Follower:
+    """Reads the events that a growing progress file has gained."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new_events(self) -> list[Event]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM lets the worker stop its engine; SIGKILL after the grace period, upon which the engine dies by its guard."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TERM_GRACE_S)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
