@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import errors
+from api.body_limit import BodyLimit
 from api.deps import Services
 from api.logs import configure_logging
 from api.routers import models, operations, rankings, recommend
@@ -36,7 +37,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
         version=API_VERSION,
         description="Which model, engine, quantization and hardware should serve a load, with the measurements that say so.",
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
         # otherwise the page asks a public validator about the document
         swagger_ui_parameters={"validatorUrl": None},
     )
@@ -44,6 +44,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     for router in (recommend.router, models.router, rankings.router, operations.router):
         app.include_router(router)
     errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     app.add_middleware(RequestTelemetry, metrics=services.metrics)
     _document_problems(app)
     return app

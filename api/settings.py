@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2")
+DATABASE_URL_FORM = "expected postgresql://user:password@host:port/database"
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -34,7 +35,7 @@ class ApiSettings(BaseSettings):
     def _postgres(cls, value: SecretStr) -> SecretStr:
         scheme, separator, rest = value.get_secret_value().partition("://")
         if not separator or scheme not in POSTGRES_SCHEMES:
-            raise ValueError("expected postgresql://user:password@host:port/database")
+            raise ValueError(DATABASE_URL_FORM)
         return SecretStr(f"postgresql+psycopg2://{rest}")
 
     @field_validator("redis_url")
@@ -45,17 +46,18 @@ class ApiSettings(BaseSettings):
         return value
 
 
-def load_settings() -> ApiSettings:
-    """The settings that the environment gives.
+def load_settings(**given: str) -> ApiSettings:
+    """The settings that the environment gives; those that are given here come first.
 
     Raises:
         ApiSettingsError: a variable is missing or has a value that cannot be used.
     """
     try:
-        return ApiSettings()
+        return ApiSettings.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
-            f"DYNO_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            f"DYNO_{str(item['loc'][0]).upper()}: "
+            + ("not set; " + DATABASE_URL_FORM if item["type"] == "missing" else item["msg"].removeprefix("Value error, "))
             for item in error.errors(include_input=False, include_url=False)
         )
         raise ApiSettingsError(f"the API cannot start: {problems}") from None

@@ -1,0 +1,198 @@
+"""A recommendation as people read it in a terminal: what to run, on what, for how much, and the measurements that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+GIB = 1 << 30
+
+
+def render_recommendation(document: Json) -> RenderableType:
+    """The response of `POST /api/v1/recommend` for a terminal: the ranking, the best one with its evidence, and how it came about.
+
+    Where nothing is feasible: what would have to give, and what that would allow.
+    """
+    found, relaxations = document["recommendations"], document["relaxations"]
+    parts: list[RenderableType] = []
+    if found:
+        parts += [_ranking(found), Text(), _details(found[0])]
+    else:
+        parts.append(Text("Nothing that was measured meets this request.", style="bold yellow"))
+        parts += _relaxations(relaxations) if relaxations else [Text.from_markup(_no_way_out(document["metadata"]))]
+    return Group(*parts, Text(), Text.from_markup(_how(document["metadata"])))
+
+
+def _ranking(found: Sequence[Json]) -> Table:
+    table = Table(title="Recommendations", title_justify="left", header_style="bold")
+    for name in ("#", "run", "quantization", "engine"):
+        table.add_column(name, overflow="fold")
+    for name in ("replicas", "TTFT p90 ms", "TPOT p90 ms", "latency p90 ms", "tokens/s each", "USD/h", "USD/M tokens", "score"):
+        table.add_column(name, justify="right")
+    table.add_column("evidence")
+    for entry in found:
+        point = entry["operating_point"]
+        table.add_row(
+            str(entry["rank"]),
+            escape(entry["label"]),
+            escape(entry["quantization"]),
+            escape(_engine(entry)),
+            str(entry["replicas"]),
+            _number(point["ttft_ms"]["p90"]),
+            _number(point["tpot_ms"]["p90"]),
+            _number(point["latency_ms"]["p90"]),
+            _number(point["output_tokens_per_s"]),
+            _number(_compared_price(entry, "per_hour_usd"), 4),
+            _number(_compared_price(entry, "per_million_output_tokens_usd"), 4),
+            f"{entry['score']:.3f}",
+            escape(entry["evidence"][0]["kind"]),
+        )
+    return table
+
+
+def _details(entry: Json) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, text in (
+        ("Run", _what(entry)),
+        ("On", _on_what(entry)),
+        ("Cost", _cost(entry)),
+        ("Load", _load(entry)),
+        ("Meets", _headroom(entry)),
+        ("Memory", _memory(entry)),
+        *(("Evidence", _evidence(evidence)) for evidence in entry["evidence"]),
+    ):
+        grid.add_row(name, escape(text))
+    return grid
+
+
+def _relaxations(relaxations: Sequence[Json]) -> list[RenderableType]:
+    table = Table(title="What would have to give: each line alone is enough", title_justify="left", header_style="bold")
+    table.add_column("change")
+    table.add_column("then the best is", overflow="fold")
+    table.add_column("latency p90 ms", justify="right")
+    table.add_column("USD/h", justify="right")
+    for relaxation in relaxations:
+        entry = relaxation["recommendation"]
+        changes = "\n".join(f"{c['bound']}: {_value(c['asked'])} -> {_value(c['required'])}" for c in relaxation["changes"])
+        allowed = f"{entry['label']}, {entry['quantization']} on {_engine(entry)}, {_replicas(entry)}"
+        latency = _number(entry["operating_point"]["latency_ms"]["p90"])
+        table.add_row(escape(changes), escape(allowed), latency, _number(_compared_price(entry, "per_hour_usd"), 4))
+    return [table]
+
+
+def _no_way_out(metadata: Json) -> str:
+    if metadata["candidates_considered"] == 0:
+        return "No deployment has been measured under a workload of this use case: ./dyno demo or ./dyno bench measures some."
+    return "No change of a single bound would help: see below what was left out and why."
+
+
+def _how(metadata: Json) -> str:
+    left_out = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in metadata["filtered_out"].items()) or "none"
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in metadata["weights"].items()) or "none"
+    bounds = ", ".join(f"{name} {_value(limit)}" for name, limit in metadata["sla"].items()) or "none"
+    lines = [
+        f"For {_value(metadata['rps'])} requests/s; bounds: {bounds}; weights: {weights}.",
+        f"{metadata['candidates_considered']} deployments considered, left out: {left_out}.",
+        f"Catalog version {metadata['catalog_version']}, cache {metadata['cache']}, {metadata['elapsed_ms']:.1f} ms.",
+    ]
+    return "\n".join(f"[dim]{escape(line)}[/dim]" for line in lines)
+
+
+def _what(entry: Json) -> str:
+    model = entry["model"]
+    licence = f", licence {model['licence']}" if model["licence"] else ""
+    return f"{model['name']} ({model['hub_id'] or model['id']}{licence}), {entry['quantization']}, on {_engine(entry)}"
+
+
+def _on_what(entry: Json) -> str:
+    hardware = entry["hardware"]
+    what = f"{hardware['count']} x {hardware['gpu']}" if hardware["count"] else "a CPU host, no GPU"
+    gpus = f" ({entry['gpus']} GPUs in all)" if entry["gpus"] and entry["replicas"] > 1 else ""
+    return f"{_replicas(entry)} of {what}{gpus}"
+
+
+def _cost(entry: Json) -> str:
+    cost = entry["cost"]
+    hour, tokens = cost["per_hour_usd"], cost["per_million_output_tokens_usd"]
+    kinds = [
+        f"{name}: {_number(hour[key], 4)} USD/h, {_number(tokens[key], 4)} USD per million output tokens"
+        for key, name in (("on_demand", "on demand"), ("spot", "spot"))
+        if hour[key] is not None
+    ]
+    source = f" ({cost['source']})" if cost["source"] else ""
+    return "; ".join(kinds) + source if kinds else "the price is not known"
+
+
+def _load(entry: Json) -> str:
+    point = entry["operating_point"]
+    load = (
+        f"{point['concurrency']} requests in flight"
+        if point["concurrency"] is not None
+        else f"{_value(point['request_rate_per_s'])} requests/s offered"
+    )
+    tokens = f"{point['input_tokens']} tokens in, {point['output_tokens']} out"
+    rates = f"{_number(point['rps_per_replica'])} requests/s, {_number(point['output_tokens_per_s'])} tokens/s"
+    return f"{load} on each replica give {rates} ({point['workload']}: {tokens})"
+
+
+def _headroom(entry: Json) -> str:
+    bounds = [
+        f"{h['bound']} {_number(h['value'])} of {_number(h['limit'])} ({h['share']:.0%} left"
+        + (", binding)" if h["bound"] == entry["binding_bound"] else ")")
+        for h in entry["sla_headroom"]
+    ]
+    return "; ".join(bounds) or "no bounds were asked for"
+
+
+def _memory(entry: Json) -> str:
+    vram = entry["vram"]
+    parts = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {size / GIB:.2f}" for name, size in vram["parts"].items())
+    return f"{vram['required_bytes'] / GIB:.2f} of {vram['available_bytes'] / GIB:.2f} GiB" + (f" ({parts})" if parts else "")
+
+
+def _evidence(evidence: Json) -> str:
+    failed = f", {evidence['requests_failed']} failed" if evidence["requests_failed"] else ""
+    when = str(evidence["measured_at"])[:19].replace("T", " ")
+    interval = evidence["interval"].get("e2e_p90_ms")
+    spread = f", latency p90 {_number(interval[0])} to {_number(interval[1])} ms" if interval else ""
+    return (
+        f"{evidence['kind']} by {evidence['tool']} on {when} UTC, {evidence['requests']} requests{failed} "
+        f"({evidence['protocol']} protocol){spread}; measurement {evidence['id']}; {evidence['source']}"
+    )
+
+
+def _engine(entry: Json) -> str:
+    return f"{entry['framework']['name']} {entry['framework']['version']}"
+
+
+def _replicas(entry: Json) -> str:
+    return f"{entry['replicas']} replica" + ("" if entry["replicas"] == 1 else "s")
+
+
+def _compared_price(entry: Json, unit: str) -> float | None:
+    price: float | None = entry["cost"][unit].get(entry["cost"]["capacity"] or "on_demand")
+    return price
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """At least `digits` significant digits, no exponent, thousands apart."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "any"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
