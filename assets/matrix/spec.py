@@ -16,10 +16,14 @@ from typing import Literal
 LoadMode = Literal["closed", "open"]
 
 
+def canonical_json(spec: Mapping[str, object]) -> bytes:
+    """The one way in which a spec is written before it is hashed."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
 def content_id(spec: Mapping[str, object]) -> str:
     """The id of a spec: 128 bits of SHA-256 over its canonical JSON, in hexadecimal."""
-    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:32]
+    return hashlib.sha256(canonical_json(spec)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
