@@ -1,0 +1,1 @@
+"""Small Llama-architecture models that Dyno builds itself, so that everything runs without the hub."""
