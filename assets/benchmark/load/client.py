@@ -238,5 +238,7 @@ class Slot:
 
 def describe_connect_error(endpoint: Endpoint, error: Exception) -> str:
     """A sentence for a person about a connection that did not come about."""
-    reason = f"no answer within {CONNECT_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else str(error)
+    reason = (
+        f"no answer within {CONNECT_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else (getattr(error, "strerror", None) or str(error))
+    )
     return f"cannot connect to {endpoint.host}:{endpoint.port}: {reason}"

@@ -13,6 +13,7 @@ from assets.benchmark.load.prompts import TextPrompts
 
 # Two lengths make a line: tokens = overhead + tokens per word x words.
 CALIBRATION_WORDS = (16, 64)
+NO_USAGE = "the server does not say how many tokens a prompt has (no `usage` in its stream): give the model's tokenizer.json"
 
 
 class CalibrationError(Exception):
@@ -68,7 +69,6 @@ class LoadSession:
             [record] = self.put(TextPrompts().make(1, words, seed, nonce_of("calibration", words)), 1, 1, fixed_length=False)
             # a single token may well carry no text: its count is all that is needed here
             if record.failure not in {None, "empty_output"} or record.input_tokens is None:
-                reason = record.detail or "the server reports no usage: give the model's tokenizer.json instead"
-                raise CalibrationError(f"cannot size prompts: {reason}", record.failure)
+                raise CalibrationError(record.detail or NO_USAGE, record.failure)
             probes.append((words, record.input_tokens))
         return TextPrompts.calibrated(probes)
