@@ -66,12 +66,15 @@ def _without(terms: Terms, *bounds: str) -> Terms:
 
 def _feasible(groups: Groups, terms: Terms) -> Iterator[Candidate]:
     """Every load point that would do, not only the best of its deployment."""
-    for candidate in _allowed(groups, terms):
-        if meets(candidate.row, terms.bounds) and over_budget(candidate, terms.request.constraints) is None:
-            yield candidate
+    constraints = terms.request.constraints
+    for row in _allowed(groups, terms):
+        if meets(row, terms.bounds):
+            candidate = candidate_at(row, terms.rps, constraints.capacity)
+            if over_budget(candidate, constraints) is None:
+                yield candidate
 
 
-def _allowed(groups: Groups, terms: Terms) -> Iterator[Candidate]:
+def _allowed(groups: Groups, terms: Terms) -> Iterator[LoadPointRow]:
     """Every load point that no constraint on names, kinds, token lengths or capacity excludes."""
     request = terms.request
     for group in groups:
@@ -82,7 +85,7 @@ def _allowed(groups: Groups, terms: Terms) -> Iterator[Candidate]:
                 and token_lengths_fit(row, request)
                 and broken_constraint(row, request.constraints) is None
             ):
-                yield candidate_at(row, terms.rps, request.constraints.capacity)
+                yield row
 
 
 def _sla_bound(groups: Groups, terms: Terms, bound: str) -> list[Changes]:
@@ -193,7 +196,8 @@ class _Miss:
 
 
 def _together(groups: Groups, terms: Terms) -> list[Changes]:
-    misses = [miss for c in _allowed(groups, terms) if (miss := _miss(c, terms)) is not None]
+    capacity = terms.request.constraints.capacity
+    misses = [miss for row in _allowed(groups, terms) if (miss := _miss(candidate_at(row, terms.rps, capacity), terms)) is not None]
     return [min(misses, key=lambda m: m.distance).changes] if misses else []
 
 
