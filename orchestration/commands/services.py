@@ -142,6 +142,9 @@ def down() -> None:
         raise state.StateInUseError(state.describe_owner(settings.state_dir))
     if record is not None:
         _stop_supervisor(record)
+    with state.try_own(settings.state_dir) as free:
+        if free:
+            state.remove_record(settings.state_dir)
     left = leftovers(instance_id(settings.state_dir))
     end_processes(left)
     state_words = "stopped" if record is not None else "nothing was running"
@@ -191,7 +194,14 @@ def status(
 
 def _print_services(services: tuple[ServiceRecord, ...]) -> None:
     rows = [
-        (TITLES.get(service.name, service.name), service.status, service.url, service.pid, service.restarts, service.log)
+        (
+            TITLES.get(service.name, service.name),
+            service.status,
+            service.url or (str(service.port) if service.port else None),
+            service.pid,
+            service.restarts,
+        )
         for service in services
     ]
-    console.print_table("Dyno", ("service", "status", "address", "process", "restarts", "log"), rows)
+    console.print_table("Dyno", ("service", "status", "address or port", "process", "restarts"), rows)
+    console.note(f"logs: {log_dir(load_settings())}")

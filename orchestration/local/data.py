@@ -43,6 +43,7 @@ class DataServices:
         self.postgres = EmbeddedPostgres(settings.state_dir / "postgres", logs / "postgres.log") if settings.database_url is None else None
         self.valkey = EmbeddedValkey(settings.state_dir / "valkey", logs / "valkey.log") if settings.redis_url is None else None
         self._ports: dict[str, int | None] = {"postgres": settings.postgres_port, "valkey": settings.redis_port}
+        self._starts = {"postgres": 0, "valkey": 0}
 
     def start(self) -> Endpoints:
         """Start what is embedded, check what is external.
@@ -78,6 +79,7 @@ class DataServices:
             raise AssertionError("an external PostgreSQL is not ours to start")
         endpoint = self.postgres.start(self._environment, self._ports["postgres"])
         self._ports["postgres"] = endpoint.port
+        self._starts["postgres"] += 1
         return endpoint.url("dyno"), endpoint.url("dagster")
 
     def start_valkey(self) -> str:
@@ -86,6 +88,7 @@ class DataServices:
             raise AssertionError("an external Redis is not ours to start")
         url = self.valkey.start(self._environment, self._ports["valkey"])
         self._ports["valkey"] = int(url.rpartition(":")[2].partition("/")[0])
+        self._starts["valkey"] += 1
         return url
 
     def stop(self) -> None:
@@ -115,7 +118,10 @@ class DataServices:
                 records.append(ServiceRecord(name, "external", None, None, None, None))
                 continue
             pid = running[name].process.pid if name in running else None
-            records.append(ServiceRecord(name, "ready" if pid else "starting", pid, self._ports[name], None, str(server.log_file)))
+            restarts = max(0, self._starts[name] - 1)
+            records.append(
+                ServiceRecord(name, "ready" if pid else "starting", pid, self._ports[name], None, str(server.log_file), restarts)
+            )
         return tuple(records)
 
     def _spawned(self) -> dict[str, Spawned]:

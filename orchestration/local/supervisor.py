@@ -162,8 +162,11 @@ class Supervisor:
             self._data_restarts[name] += 1
             if self._data_restarts[name] > RESTART_LIMIT:
                 raise SupervisorError(f"{name} ended {RESTART_LIMIT + 1} times (log: {server.log_file}):\n{server.spawned.log_tail()}")
+            before = next(record for record in self._data.records() if record.name == name)
+            self._on_change(replace(before, status="restarting", pid=None))
             time.sleep(backoff_s(self._data_restarts[name]))
             start()
+            self._on_change(next(record for record in self._data.records() if record.name == name))
             changed = True
         return changed
 

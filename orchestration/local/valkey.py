@@ -77,6 +77,7 @@ class EmbeddedValkey:
             f"bind {ports.HOST}",
             f"port {port}",
             f"requirepass {self._password}",
+            "set-proc-title no",  # it would overwrite the marks in its environment
             'save ""',
             "appendonly no",
             f"maxmemory {MEMORY_LIMIT}",
