@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, Text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -58,7 +58,7 @@ class Model(Base):
 
 
 class ModelVersion(Base):
-    """Model x quantization x weights revision."""
+    """Model x quantization x weights revision. `last_registered_at` is NULL where only a matrix names it: its weights were never here."""
 
     __tablename__ = "model_versions"
     model_version_id: Mapped[str] = mapped_column(primary_key=True)
@@ -68,6 +68,7 @@ class ModelVersion(Base):
     weights_bytes: Mapped[int | None]
     files: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    last_registered_at: Mapped[datetime | None]
 
 
 class HardwareConfig(Base):
@@ -292,3 +293,9 @@ class CatalogState(Base):
     version: Mapped[int]
     updated_at: Mapped[datetime]
     __table_args__ = (CheckConstraint("singleton", name="one_row"),)
+
+
+def table_of(model: type[Base]) -> Table:
+    """The Core table of a mapped class, typed."""
+    assert isinstance(model.__table__, Table)  # noqa: S101
+    return model.__table__

@@ -41,6 +41,7 @@ CREATE TABLE catalog.model_versions (
     weights_bytes bigint,
     files jsonb NOT NULL,
     created_at timestamptz NOT NULL,
+    last_registered_at timestamptz,
     CONSTRAINT pk_model_versions PRIMARY KEY (model_version_id),
     CONSTRAINT fk_model_versions_model_id FOREIGN KEY (model_id) REFERENCES catalog.models (model_id)
 );
