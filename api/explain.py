@@ -59,7 +59,12 @@ def _item(error: Mapping[str, Any]) -> ProblemItem:
     if error["type"] == "extra_forbidden":
         return ProblemItem(location=location, detail="there is no such field", fix=_nearest_fields(loc))
     fix = _FIXES.get(error["type"], "correct the value; the schema is at /docs")
-    return ProblemItem(location=location, detail=detail, fix=fix.format_map(_Context(error.get("ctx") or {})))
+    return ProblemItem(location=location, detail=detail, fix=fix.format_map(_Context(_shown(error.get("ctx") or {}))))
+
+
+def _shown(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits without a needless `.0`."""
+    return {name: f"{value:.10g}" if isinstance(value, float) else value for name, value in context.items()}
 
 
 class _Context(dict[str, Any]):

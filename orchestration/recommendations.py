@@ -67,6 +67,7 @@ def _details(entry: Json) -> Table:
         ("Cost", _cost(entry)),
         ("Load", _load(entry)),
         ("Meets", _headroom(entry)),
+        ("Accuracy", _accuracy(entry)),
         ("Memory", _memory(entry)),
         *(("Evidence", _evidence(evidence)) for evidence in entry["evidence"]),
     ):
@@ -75,7 +76,7 @@ def _details(entry: Json) -> Table:
 
 
 def _relaxations(relaxations: Sequence[Json]) -> list[RenderableType]:
-    table = Table(title="What would have to give: each line alone is enough", title_justify="left", header_style="bold")
+    table = Table(title="What would have to give: each row alone is enough", title_justify="left", header_style="bold")
     table.add_column("change")
     table.add_column("then the best is", overflow="fold")
     table.add_column("latency p90 ms", justify="right")
@@ -151,6 +152,11 @@ def _headroom(entry: Json) -> str:
         for h in entry["sla_headroom"]
     ]
     return "; ".join(bounds) or "no bounds were asked for"
+
+
+def _accuracy(entry: Json) -> str:
+    accuracy = entry["operating_point"]["accuracy"]
+    return "not known" if accuracy is None else f"{accuracy:.1%} of answers are correct"
 
 
 def _memory(entry: Json) -> str:

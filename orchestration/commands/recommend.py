@@ -157,9 +157,10 @@ def explain(problem: Mapping[str, Any]) -> str:
     lines = []
     for item in problem.get("errors", []):
         place = str(item["location"]).removeprefix("body.")
+        section, _, name = place.partition(".")
         # weights.cost is given by --weights
-        option = OPTIONS.get(place) or OPTIONS.get(place.partition(".")[0]) or place
-        lines.append(f"{option}: {item['detail']}; {item['fix']}")
+        inside = f"{OPTIONS[section]} {name}" if section in OPTIONS else place
+        lines.append(f"{OPTIONS.get(place, inside)}: {item['detail']}; {item['fix']}")
     return "\n".join(lines) or str(problem.get("detail", "the API gave no reason"))
 
 
