@@ -188,7 +188,9 @@ def parse(kind: type[T], text: str, where: str) -> T:
     except yaml.YAMLError as error:
         raise DimensionDataError(f"{where} is not YAML: {error}") from None
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)[:5])
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)[:5]
+        )
         raise DimensionDataError(f"{where}: {problems}") from None
 
 
@@ -297,5 +299,3 @@ def _known(kind: str, name: str, entries: Mapping[str, T]) -> T:
     if name not in entries:
         raise UnknownDimensionError(kind, name, entries)
     return entries[name]
-
-

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 from assets.matrix.dimensions import Dimensions, Framework, preset
 from assets.matrix.errors import MatrixModelError
@@ -96,12 +95,21 @@ def generate(facts: ModelFacts, dimensions: Dimensions, versions: Sequence[Model
         for hardware in dimensions.hardware
         for framework in dimensions.frameworks
         for version, quantization in quantized
-        for cell in _deployment_cells(facts, hardware, framework, version, quantization, points, suffixes)
+        for cell in _deployment_cells(
+            facts=facts,
+            hardware=hardware,
+            framework=framework,
+            version=version,
+            quantization=quantization,
+            points=points,
+            suffixes=suffixes,
+        )
     )
     return Matrix(facts.model_id, cells, dimensions.split_batches_by_workload)
 
 
 def _deployment_cells(
+    *,
     facts: ModelFacts,
     hardware: HardwareConfig,
     framework: Framework,
@@ -155,8 +163,3 @@ def matrices_of(facts: ModelFacts, versions: Sequence[ModelVersion] = ()) -> tup
         formats = ", ".join(facts.formats) or "no format at all"
         raise MatrixModelError(f"{facts.name} comes in {formats}: the engines here read safetensors and GGUF")
     return tuple(matrices)
-
-
-def quantization_names() -> tuple[str, ...]:
-    """Every quantization that a dimension may name."""
-    return get_args(QuantizationName)

@@ -162,7 +162,9 @@ def _vram(load: Load) -> str | None:
 
 DEPLOYMENT_RULES: tuple[DeploymentRule, ...] = (
     DeploymentRule("architecture_unsupported", "The engine implements the model's architecture.", _architecture),
-    DeploymentRule("quantization_unsupported_by_engine", "The engine runs this architecture in this quantization.", _quantization_of_engine),
+    DeploymentRule(
+        "quantization_unsupported_by_engine", "The engine runs this architecture in this quantization.", _quantization_of_engine
+    ),
     DeploymentRule("quantization_unsupported_on_gpu", "The engine has kernels for the quantization on this GPU.", _quantization_on_gpu),
     DeploymentRule("native_precision_lower", "The quantization is no wider than what the model is shipped in.", _native_precision),
     DeploymentRule("tp_does_not_divide_heads", "The attention heads split evenly over the GPUs.", _heads),
