@@ -16,7 +16,7 @@ import typer
 from orchestration import console
 from orchestration.local import state
 from orchestration.local.data import log_dir
-from orchestration.local.processes import end_processes, instance_id, leftovers
+from orchestration.local.processes import end_processes, instance_id, leftovers, wait_for_end
 from orchestration.local.state import InstanceRecord, ServiceRecord
 from orchestration.local.supervisor import Supervisor, SupervisorError
 from orchestration.settings import REPO_ROOT, load_settings, prepare_state_dir
@@ -156,10 +156,9 @@ def _stop_supervisor(record: InstanceRecord) -> None:
         supervisor = psutil.Process(record.pid)
         with console.err.status("stopping"):
             supervisor.terminate()
-            _, alive = psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT_S)
-            for process in alive:  # its guard ends the rest
+            for process in wait_for_end([supervisor], STOP_TIMEOUT_S):  # its guard ends the rest
                 process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+                wait_for_end([process], STOP_TIMEOUT_S)
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied:

@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from orchestration.local import external, state
 from orchestration.local.environment import Endpoints, marks, temporary_dir
 from orchestration.local.guard import end_owned, guarded
 from orchestration.local.postgres import EmbeddedPostgres
-from orchestration.local.processes import Spawned, end_processes, instance_id, leftovers, owner_mark
+from orchestration.local.processes import Spawned, data_mark, end_processes, instance_id, leftovers, owner_mark
 from orchestration.local.state import InstanceRecord, ServiceRecord
 from orchestration.local.valkey import EmbeddedValkey
 from orchestration.settings import Settings, StateFolderError, describe_state_dir_error, prepare_state_dir
@@ -38,7 +36,7 @@ class DataServices:
     def __init__(self, settings: Settings, owner: str) -> None:
         self._settings = settings
         environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-        self._environment = environment | marks(settings.state_dir, owner)
+        self._environment = environment | marks(settings.state_dir, data_mark(owner))
         logs = log_dir(settings)
         self.postgres = EmbeddedPostgres(settings.state_dir / "postgres", logs / "postgres.log") if settings.database_url is None else None
         self.valkey = EmbeddedValkey(settings.state_dir / "valkey", logs / "valkey.log") if settings.redis_url is None else None
@@ -96,18 +94,6 @@ class DataServices:
         for server in (self.valkey, self.postgres):
             if server is not None:
                 server.stop()
-
-    def pids(self) -> set[int]:
-        """Process ids of the embedded servers and of their own children."""
-        found: set[int] = set()
-        for spawned in self._spawned().values():
-            try:
-                process = psutil.Process(spawned.process.pid)
-                found.add(process.pid)
-                found.update(child.pid for child in process.children(recursive=True))
-            except psutil.NoSuchProcess:
-                continue
-        return found
 
     def records(self) -> tuple[ServiceRecord, ...]:
         """The two as services.json tells them."""
@@ -192,7 +178,7 @@ def _own_services(settings: Settings, owner: str) -> Iterator[Endpoints]:
             try:
                 yield endpoints
             finally:
-                end_owned(owner, keep=services.pids())
+                end_owned(owner)
                 with state.when_unused(settings.state_dir):
                     state.remove_record(settings.state_dir)
         finally:

@@ -11,10 +11,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from orchestration.local.processes import INSTANCE_VARIABLE, OWNER_VARIABLE, end_processes, find_marked, owner_alive
+from orchestration.local.processes import INSTANCE_VARIABLE, OWNER_VARIABLE, data_mark, end_processes, find_marked, owner_alive
 from orchestration.settings import REPO_ROOT
 
 CHECK_INTERVAL_S = 1.0
@@ -22,11 +22,11 @@ SWEEPS = 3
 GUARD_END_TIMEOUT_S = 30
 
 
-def end_owned(owner: str, keep: Collection[int] = (), grace_s: float = 5.0) -> int:
-    """End every process that carries this owner's mark, except those in `keep`; gives how many there were."""
+def end_owned(mark: str, grace_s: float = 5.0) -> int:
+    """End every process that carries this owner mark; gives how many there were."""
     ended = 0
     for _ in range(SWEEPS):  # one that was found may have started another meanwhile
-        found = [process for process in find_marked(OWNER_VARIABLE, owner) if process.pid not in keep]
+        found = find_marked(OWNER_VARIABLE, mark)
         if not found:
             break
         end_processes(found, grace_s)
@@ -64,6 +64,7 @@ def main(owner: str) -> None:
         if (readable and not os.read(sys.stdin.fileno(), 1)) or not owner_alive(owner):
             break
     end_owned(owner)
+    end_owned(data_mark(owner))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import psycopg2
 from psycopg2 import sql
 
 from orchestration.local import identity, ports
-from orchestration.local.processes import Spawned, launch_command, spawn
+from orchestration.local.processes import Spawned, launch_command, spawn, wait_for_end
 
 USER = "dyno"
 DATABASES = ("dyno", "dagster")
@@ -239,6 +239,5 @@ class EmbeddedPostgres:
             pid_file.unlink()
             return
         process.send_signal(signal.SIGQUIT)
-        _, alive = psutil.wait_procs([process], timeout=STOP_TIMEOUT_S)
-        if alive:
+        if wait_for_end([process], STOP_TIMEOUT_S):
             raise PostgresError(f"an earlier PostgreSQL (process {pid}) on {self.data} does not end: stop it, then try again")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import psutil
 
 INSTANCE_VARIABLE = "DYNO_INSTANCE"
 OWNER_VARIABLE = "DYNO_OWNER"
+DATA_SUFFIX = ":data"
+POLL_INTERVAL_S = 0.05
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 
@@ -39,8 +42,14 @@ def owner_mark(pid: int | None = None) -> str:
     return f"{process.pid}:{process.create_time():.0f}"
 
 
+def data_mark(owner: str) -> str:
+    """The owner mark of PostgreSQL and the cache: they outlive the other processes of their owner, which write to them to the end."""
+    return owner + DATA_SUFFIX
+
+
 def owner_alive(mark: str) -> bool:
     """Whether the process that `owner_mark` was taken of still runs."""
+    mark = mark.removesuffix(DATA_SUFFIX)
     pid, _, _ = mark.partition(":")
     try:
         return pid.isdigit() and owner_mark(int(pid)) == mark and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
@@ -144,10 +153,27 @@ def end_processes(processes: Sequence[psutil.Process], grace_s: float = 5.0) -> 
     """Ask them to end, and end by force those that have not after `grace_s`."""
     for process in processes:
         _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
+    alive = wait_for_end(processes, grace_s)
     for process in alive:
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=grace_s)
+    wait_for_end(alive, grace_s)
+
+
+def wait_for_end(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait until they have ended; gives those that have not. One that only waits for its parent to take notice (a zombie) has."""
+    deadline = time.monotonic() + timeout_s
+    alive = [process for process in processes if _runs(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_S)
+        alive = [process for process in alive if _runs(process)]
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

@@ -180,7 +180,7 @@ class Supervisor:
         state.remove_record(self._settings.state_dir)
         stop_all([watched.child for watched in reversed(self._watched) if watched.child is not None])
         # run workers and engines write to the database while they end
-        end_owned(self._owner, keep=self._data.pids(), grace_s=RUN_END_GRACE_S)
+        end_owned(self._owner, grace_s=RUN_END_GRACE_S)
         self._data.stop()
 
 
