@@ -25,7 +25,6 @@ RANKING_COLUMNS = (
     "ttft_p90_ms", "tpot_p90_ms", "e2e_p90_ms", "requests_per_s", "output_tokens_per_s",
     "on_demand_usd_per_million_output_tokens", "spot_usd_per_million_output_tokens", "vram_required_bytes",
 )  # fmt: skip
-RANKING_FILTERS = ("model_id", "quantization", "framework", "gpu_type", "hardware_id")
 MODEL_USE_CASE_COLUMNS = ("model_id", "use_case", "load_points", "operating_points", "meets_sla", "suitability", "best_rank")
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -96,7 +95,7 @@ class Repository:
         return self._read(lambda c: tuple(LoadPointRow.from_mapping(cast("Mapping[str, Any]", row)) for row in c.execute(query).mappings()))
 
     def rankings(self, use_case: str, filters: dict[str, str], limit: int, offset: int) -> tuple[list[RowMapping], int]:
-        """A page of the ranking of one use case, best first, and how many rows there are in all. `filters`: see RANKING_FILTERS."""
+        """A page of the ranking of one use case, best first, and how many rows there are in all; `filters` are column values, whatever their case."""
         where = [MODEL_RANKINGS.c.use_case == use_case]
         where += [func.lower(MODEL_RANKINGS.c[name]) == value.lower() for name, value in filters.items()]
         page = select(MODEL_RANKINGS).where(*where).order_by(MODEL_RANKINGS.c.score_rank, MODEL_RANKINGS.c.config_id)
