@@ -1,0 +1,154 @@
+"""The numbers of a load point: percentiles of requests, throughput over the window, and flags where they mislead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets.benchmark.job import Summary
+from assets.benchmark.load.completions import RequestRecord
+from assets.benchmark.load.statistics import Asked, bootstrap_interval, load_statistics, summarize
+
+MS = 1_000_000
+
+
+def record(
+    index: int = 0,
+    start_ms: float = 0,
+    ttft_ms: float = 100,
+    gap_ms: float = 10,
+    tokens: int = 11,
+    *,
+    chunks: int | None = None,
+    input_tokens: int | None = 20,
+    failure: str | None = None,
+    usage_reported: bool = True,
+) -> RequestRecord:
+    chunks = tokens if chunks is None else chunks
+    e2e_ms = ttft_ms + gap_ms * (chunks - 1)
+    return RequestRecord(
+        index=index,
+        start_ns=int(start_ms * MS),
+        end_ns=int((start_ms + e2e_ms) * MS),
+        connect_ms=None,
+        ttft_ms=ttft_ms,
+        tpot_ms=gap_ms * (chunks - 1) / (tokens - 1) if tokens > 1 else None,
+        e2e_ms=e2e_ms,
+        token_gaps_ms=(gap_ms,) * (chunks - 1),
+        chunks=chunks,
+        input_tokens=input_tokens,
+        output_tokens=tokens,
+        usage_reported=usage_reported,
+        finish_reason="length",
+        failure=failure,
+        detail="",
+    )
+
+
+def test_percentiles_interpolate_linearly() -> None:
+    """Type 7 of Hyndman & Fan (1996): of 15, 20, 35, 40, 50 the 40th percentile is 29; here the ones that we report."""
+    assert summarize([15, 20, 35, 40, 50]) == Summary(32, 35, pytest.approx(46), pytest.approx(48), pytest.approx(49.6))
+
+
+def test_nothing_measured_is_none_not_zero() -> None:
+    assert summarize([]) == Summary(None, None, None, None, None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(min_value=0, max_value=1e6), min_size=1, max_size=50))
+def test_a_summary_is_ordered_and_within_its_data(values: list[float]) -> None:
+    summary = summarize(values)
+    p50, p90, p95, p99, mean = summary.p50, summary.p90, summary.p95, summary.p99, summary.mean
+    assert p50 is not None
+    assert p90 is not None
+    assert p95 is not None
+    assert p99 is not None
+    assert mean is not None
+    slack = 1e-9 * max(values)
+    assert min(values) - slack <= p50 <= p90 + slack
+    assert p90 <= p95 + slack
+    assert p95 <= p99 + slack <= max(values) + 2 * slack
+    assert min(values) - slack <= mean <= max(values) + slack
+
+
+def test_throughput_is_over_the_window_from_first_send_to_last_token() -> None:
+    """Two streams, two requests each of 200 ms: 4 requests and 44 tokens in 0.4 s."""
+    records = [record(i, start_ms=200 * (i // 2)) for i in range(4)]
+    statistics = load_statistics(records, Asked(2, 20, 11))
+    assert statistics.duration_s == pytest.approx(0.4)
+    assert statistics.requests_per_s == pytest.approx(10)
+    assert statistics.output_tokens_per_s == pytest.approx(110)
+    assert statistics.total_tokens_per_s == pytest.approx(310)
+    assert statistics.concurrency_mean == pytest.approx(2)
+    assert statistics.quality_flags == ("few_requests",)
+
+
+def test_itl_percentiles_are_of_gaps_not_of_request_means() -> None:
+    """One slow request of 2 gaps among long ones: by gaps it hardly weighs, by request means it would be a tenth."""
+    records = [record(i, gap_ms=10, tokens=101) for i in range(9)] + [record(9, gap_ms=500, tokens=3)]
+    statistics = load_statistics(records, Asked())
+    assert statistics.itl_ms.p90 == 10
+    assert statistics.itl_ms.mean == pytest.approx((900 * 10 + 2 * 500) / 902)
+
+
+def test_failed_requests_are_counted_by_kind_and_left_out_of_latencies() -> None:
+    records = [record(0), record(1, ttft_ms=9_000, failure="timeout"), record(2, ttft_ms=1, failure="disconnected")]
+    statistics = load_statistics(records, Asked())
+    assert (statistics.requests_sent, statistics.requests_completed, statistics.requests_failed) == (3, 1, 2)
+    assert statistics.failures == {"disconnected": 1, "timeout": 1}
+    assert statistics.ttft_ms.mean == 100
+    assert "request_failures" in statistics.quality_flags
+
+
+def test_all_failed_is_reported_not_raised() -> None:
+    statistics = load_statistics([record(failure="connect")], Asked())
+    assert statistics.requests_completed == 0
+    assert statistics.ttft_ms.p50 is None
+    assert statistics.intervals == {}
+
+
+@pytest.mark.parametrize(
+    ("records", "asked", "flag"),
+    [
+        ([record(0), record(1)], Asked(concurrency=4), "concurrency_off_target"),
+        ([record(usage_reported=False)], Asked(), "usage_missing"),
+        ([record(input_tokens=30)], Asked(input_tokens=20), "input_tokens_off_target"),
+        ([record(tokens=9)], Asked(output_tokens=11), "output_tokens_off_target"),
+        ([record(tokens=8, chunks=2)], Asked(), "multi_token_chunks"),
+        ([record(tokens=8, chunks=9)], Asked(), "more_chunks_than_tokens"),
+    ],
+)
+def test_flags(records: list[RequestRecord], asked: Asked, flag: str) -> None:
+    assert flag in load_statistics(records, asked).quality_flags
+
+
+def test_a_sound_load_point_has_no_flag() -> None:
+    records = [record(i, start_ms=200 * i) for i in range(100)]
+    assert load_statistics(records, Asked(1, 20, 11)).quality_flags == ()
+
+
+def test_intervals_hold_their_estimate_and_depend_on_the_seed_only() -> None:
+    random = np.random.default_rng(1)
+    records = [record(i, start_ms=300 * i, ttft_ms=float(t)) for i, t in enumerate(random.gamma(4, 25, size=60))]
+    statistics = load_statistics(records, Asked(), seed=5)
+    assert set(statistics.intervals) == {"ttft_p90_ms", "tpot_p90_ms", "e2e_p90_ms", "output_tokens_per_s"}
+    for name, value in (("ttft_p90_ms", statistics.ttft_ms.p90), ("output_tokens_per_s", statistics.output_tokens_per_s)):
+        low, high = statistics.intervals[name]
+        assert value is not None
+        assert low < value < high
+    assert load_statistics(records, Asked(), seed=5).intervals == statistics.intervals
+    assert load_statistics(records, Asked(), seed=6).intervals != statistics.intervals
+
+
+def test_a_bootstrap_interval_of_the_mean_agrees_with_theory() -> None:
+    """1.96 x s / sqrt(n) for a mean, within 15 %: 400 standard normal values."""
+    values = np.random.default_rng(2).normal(size=400)
+    low, high = bootstrap_interval(lambda rows: values[rows].mean(axis=1), 400, seed=3)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std(ddof=1) / 20, rel=0.15)
+
+
+def test_no_requests_is_an_error() -> None:
+    with pytest.raises(ValueError, match="without requests"):
+        load_statistics([], Asked())
