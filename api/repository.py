@@ -95,7 +95,7 @@ class Repository:
         return self._read(lambda c: tuple(LoadPointRow.from_mapping(cast("Mapping[str, Any]", row)) for row in c.execute(query).mappings()))
 
     def rankings(self, use_case: str, filters: dict[str, str], limit: int, offset: int) -> tuple[list[RowMapping], int]:
-        """A page of the ranking of one use case, best first, and how many rows there are in all; `filters` are column values, whatever their case."""
+        """A page of the ranking of one use case, best first, and how many rows there are in all. `filters` are values by column."""
         where = [MODEL_RANKINGS.c.use_case == use_case]
         where += [func.lower(MODEL_RANKINGS.c[name]) == value.lower() for name, value in filters.items()]
         page = select(MODEL_RANKINGS).where(*where).order_by(MODEL_RANKINGS.c.score_rank, MODEL_RANKINGS.c.config_id)

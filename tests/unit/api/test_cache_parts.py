@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from threading import Barrier, Event
+from threading import Event, Semaphore
 
 import pytest
 
@@ -50,32 +50,28 @@ def test_the_circuit_lets_one_try_through_after_the_pause() -> None:
 def test_overlapping_calls_share_one_execution() -> None:
     """All callers that come while the work is running get its result; the next one after that runs it again."""
     flight: SingleFlight[int] = SingleFlight()
-    started, release, runs = Event(), Event(), []
+    started, looked_up, runs, followers = Event(), Semaphore(0), [], range(4)
+
+    class FollowersKey(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            looked_up.release()
+            return str.__hash__(self)
 
     def work() -> int:
         runs.append(1)
         started.set()
-        assert release.wait(30)
+        # the work goes on until every follower has asked for it
+        assert all(looked_up.acquire(timeout=30) for _ in followers)
         return len(runs)
 
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(flight.do, "key", work)
         assert started.wait(30)
-        entered = Barrier(5)
-
-        def follow() -> int:
-            entered.wait(30)
-            return flight.do("key", work)
-
-        followers = [pool.submit(follow) for _ in range(4)]
-        entered.wait(30)
-        release.set()
-        results = [first.result(30), *(f.result(30) for f in followers)]
-    assert results[0] == 1
-    # a follower that came only after the first had finished has run it again, at most once more
-    assert len(runs) <= 2
-    assert set(results) <= {1, 2}
-    assert flight.do("key", work) == len(runs)
+        results = [pool.submit(flight.do, FollowersKey("key"), work) for _ in followers]
+        assert [first.result(30), *(r.result(30) for r in results)] == [1] * 5
+    assert flight.do("key", lambda: 7) == 7
 
 
 def test_an_error_reaches_the_caller_and_is_not_kept() -> None:
