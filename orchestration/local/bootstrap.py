@@ -21,6 +21,7 @@ from pathlib import Path
 STAMP = "dyno-installed"
 # pip's name for a setting -> uv's environment variable; uv does not read pip's configuration
 PIP_SETTINGS = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE"}
+UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_CONFIG_FILE")
 PIP_SCOPES = ("global", "install", ":env:")  # a later one wins
 
 
@@ -113,26 +114,34 @@ def sync_with_uv(python: Path, files: list[Path], environment: dict[str, str]) -
         return False
     say("installing the packages")
     cache = {} if "UV_CACHE_DIR" in environment else {"UV_CACHE_DIR": str(python.parents[1] / "cache")}
-    command = [str(uv), "pip", "sync", "--require-hashes", "--python", str(python), *map(str, files)]
-    return subprocess.run(command, env={**environment, **cache, **index_settings(python, environment)}, check=False).returncode == 0
+    variables, options = uv_settings(pips_settings(python, environment), environment)
+    command = [str(uv), "pip", "sync", "--require-hashes", "--python", str(python), *options, *map(str, files)]
+    return subprocess.run(command, env={**environment, **cache, **variables}, check=False).returncode == 0
 
 
-def index_settings(python: Path, environment: dict[str, str]) -> dict[str, str]:
-    """uv's variables for the package index, mirror or folder that pip is configured for; none where uv itself is configured."""
-    if any(name in environment for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_FIND_LINKS", "UV_CONFIG_FILE")):
-        return {}
+def pips_settings(python: Path, environment: dict[str, str]) -> dict[str, str]:
+    """What pip is configured for, by environment or file: name of the setting -> value."""
     listed = subprocess.run([str(python), "-m", "pip", "config", "list"], env=environment, capture_output=True, text=True, check=False)
     found: dict[str, str] = {}
     for scope in PIP_SCOPES:
         for line in listed.stdout.splitlines():
             name, _, value = line.partition("=")
-            setting = name.removeprefix(f"{scope}.")
-            if setting != name and setting in PIP_SETTINGS:
-                found[PIP_SETTINGS[setting]] = " ".join(str(ast.literal_eval(value)).split())
+            if name.startswith(f"{scope}."):
+                found[name.removeprefix(f"{scope}.")] = str(ast.literal_eval(value))
+    return found
+
+
+def uv_settings(settings: dict[str, str], environment: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """pip's package index, mirror or folder of wheels as uv's variables and options; none where uv itself is configured."""
+    if any(name in environment for name in UV_INDEX_VARIABLES):
+        return {}, []
+    found = {variable: " ".join(settings[name].split()) for name, variable in PIP_SETTINGS.items() if settings.get(name, "").strip()}
     if "UV_FIND_LINKS" in found:
         found["UV_FIND_LINKS"] = found["UV_FIND_LINKS"].replace(" ", ",")
-    # As pip does: a version may be on any of the indexes. The hashes rule out that a stranger's package is taken.
-    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"} if found else {}
+    if found:
+        # As pip does: a version may be on any of the indexes. The hashes rule out that a stranger's package is taken.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return found, ["--no-index"] if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"} else []
 
 
 def pip(python: Path, environment: dict[str, str], *files: Path, quiet: bool = False) -> bool:
