@@ -47,7 +47,7 @@ def _check(generated: int, counts: MatrixCounts) -> dg.AssetCheckResult:
         )
     ],
 )
-def test_matrix(context: dg.AssetExecutionContext, catalog: ResourceParam[MatrixStore]) -> dg.MaterializeResult[None]:
+def test_matrix(context: dg.AssetExecutionContext, catalog: ResourceParam[MatrixStore]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses a parameter here
     """Every configuration of a model over hardware, engines, quantizations, workloads and load levels: feasible, or rejected and why."""
     model_id = context.partition_key
     facts = catalog.model(model_id)

@@ -16,7 +16,7 @@ from assets.models.vram import VramEstimate
 
 GIB = 1 << 30
 INT4_GROUP_SIZE = 128
-# Bits of a weight of models whose makers ship them already quantized, by `ModelFacts.native_dtype`.
+# Bits of a weight of models that are shipped already quantized, by `ModelFacts.native_dtype` (AWQ and GPTQ: as is usual).
 NATIVE_BITS = {
     "fp8": 8,
     "float8_e4m3fn": 8,
@@ -27,6 +27,8 @@ NATIVE_BITS = {
     "fp4": 4,
     "mxfp4": 4,
     "nvfp4": 4,
+    "awq": 4,
+    "gptq": 4,
 }
 
 
