@@ -76,10 +76,7 @@ def model_facts(model_id: str) -> ModelFacts:
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.strip().lower(), _names(), n=3, cutoff=0.5)
-    if close:
-        hint = f"did you mean {' or '.join(close)}?"
-    else:
-        hint = f"known models: {', '.join(known_model_ids())}."
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known models: {', '.join(known_model_ids())}."
     if is_hub_id(name):
         return f"{name!r} is not among the models that ship with Dyno: {hint} For a model of the hub, run `./dyno demo --model {name}`"
     return f"unknown model {name!r}: {hint} A model of the Hugging Face hub is written as organisation/name"

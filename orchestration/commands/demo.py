@@ -1,0 +1,179 @@
+"""`./dyno demo`: the product's whole flow, once, on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from orchestration import console
+from orchestration.demo_flow import DEMO_MODELS, DemoFlow, Measured
+from orchestration.local.data import data_services
+from orchestration.local.environment import applied, process_environment
+from orchestration.local.prepare import prepare_all
+from orchestration.local.processes import owner_mark
+from orchestration.local.services import service_api
+from orchestration.recommendations import render_recommendation
+from orchestration.settings import Settings, load_settings
+
+USE_CASE = "chatbot"
+# Small enough for a CPU: what the demo measures, at one request a second, with bounds that a patient reader accepts.
+REQUEST = {
+    "use_case": USE_CASE,
+    "load": {"rps": 1.0, "input_tokens": 96, "output_tokens": 32},
+    "sla": {"ttft_p90_ms": 2000, "tpot_p90_ms": 100},
+    "top": 4,
+}
+HTTP_TIMEOUT_S = 60.0
+
+
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="ORG/NAME", help="Measure this model of the Hugging Face hub instead of the two that Dyno builds."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output; progress stays on standard error.")] = False,
+) -> None:
+    """From nothing to a recommendation, with real parts, on this machine.
+
+    Builds two small Llama-shaped models (random weights, real arithmetic), launches llama.cpp on each in two quantizations, measures five load
+    levels, stores everything in PostgreSQL, ranks it with dbt and asks the API for a recommendation. Takes about three minutes; the second time it
+    measures nothing that is already there. The demo takes 20 requests a load point: quick, with wide intervals.
+
+    Examples:
+
+      ./dyno demo
+
+      ./dyno demo --json > demo.json
+
+      ./dyno demo --model Qwen/Qwen3-0.6B                a model of the hub, in the formats that llama.cpp reads
+
+      DYNO_HUB_ENDPOINT=http://127.0.0.1:9000 ./dyno demo --model acme/tiny-llama
+    """
+    settings = load_settings()
+    begun = time.monotonic()
+    with _services(settings) as environment:
+        flow = DemoFlow(settings)
+        models = (flow.hub_model(model),) if model else DEMO_MODELS
+        flow.register(models)
+        added = flow.measure(models)
+        flow.rank()
+        with service_api(settings, environment) as api_url, httpx.Client(base_url=api_url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+            rankings = _get(client, "/api/v1/rankings", {"use_case": USE_CASE})
+            recommendation = _post(client, "/api/v1/recommend", REQUEST)
+        measured = flow.measured(models)
+    elapsed_s = time.monotonic() - begun
+    if as_json:
+        console.print_json(
+            {
+                "protocol": flow.protocol,
+                "measured_now": added,
+                "measured": [row.__dict__ for row in measured],
+                "rankings": rankings,
+                "recommendation": recommendation,
+                "elapsed_s": round(elapsed_s, 1),
+            }
+        )
+        return
+    _print_measured(flow, measured, added)
+    _print_rankings(rankings)
+    console.out.print()
+    console.out.print(render_recommendation(recommendation))
+    _print_next(settings, elapsed_s)
+
+
+@contextmanager
+def _services(settings: Settings) -> Iterator[Mapping[str, str]]:
+    console.note("starting PostgreSQL and Valkey")
+    with data_services(settings) as endpoints:
+        environment = process_environment(settings, endpoints, base=os.environ, owner=owner_mark())
+        with applied(environment):
+            with console.err.status("preparing the catalog, Dagster's instance and dbt"):
+                prepare_all(settings, endpoints)
+            console.done("PostgreSQL, Valkey, the catalog and dbt are ready")
+            yield environment
+
+
+def _get(client: httpx.Client, path: str, parameters: Mapping[str, str]) -> Any:
+    response = client.get(path, params=dict(parameters))
+    response.raise_for_status()
+    return response.json()
+
+
+def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:
+    response = client.post(path, json=dict(body))
+    response.raise_for_status()
+    return response.json()
+
+
+def _print_measured(flow: DemoFlow, measured: list[Measured], added: int) -> None:
+    rows = [
+        (
+            row.model_id,
+            row.quantization,
+            row.concurrency,
+            row.requests_completed,
+            row.requests_failed,
+            _rounded(row.ttft_p50_ms),
+            _rounded(row.ttft_p90_ms),
+            _rounded(row.tpot_p50_ms),
+            _rounded(row.e2e_p90_ms),
+            _interval(row.e2e_p90_interval_ms),
+            _rounded(row.output_tokens_per_s),
+        )
+        for row in measured
+    ]
+    columns = (
+        *("model", "quantization", "concurrency", "requests", "failed", "TTFT p50 ms", "TTFT p90 ms", "TPOT p50 ms"),
+        *("latency p90 ms", "95 % interval", "output tokens/s"),
+    )
+    console.print_table("Measured on this machine: chat_short, 96 tokens in, 32 out, llama.cpp on the CPU", columns, rows)
+    console.out.print(
+        f"{len(measured)} load points under the `{flow.protocol}` protocol ({flow.protocol_description}); {added} measured now, "
+        f"{len(measured) - added} were there. Every token came out of an engine process."
+    )
+
+
+def _print_rankings(rankings: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            entry["rank"],
+            entry["model_id"],
+            entry["quantization"],
+            entry["framework"],
+            entry["hardware_id"],
+            entry["concurrency"],
+            f"{entry['score']:.3f}",
+        )
+        for entry in rankings["items"]
+    ]
+    console.out.print()
+    console.print_table(
+        f"Ranking for {USE_CASE}: each deployment at its best load point that meets the use case's default SLA",
+        ("rank", "model", "quantization", "engine", "hardware", "concurrency", "TOPSIS score"),
+        rows,
+    )
+    if not rows:
+        console.out.print("On this machine no deployment meets the default SLA of the use case (see ./dyno recommend --help to ask with your own).")
+
+
+def _print_next(settings: Settings, elapsed_s: float) -> None:
+    console.out.print()
+    console.out.print(f"Done in {elapsed_s:.0f} s. Everything is in {settings.state_dir}. Where to look next:", highlight=False)
+    console.out.print("  ./dyno up                    the Dagster UI with these runs, the API, the dbt docs")
+    console.out.print("  ./dyno recommend --help      ask with your own load, bounds and weights")
+    console.out.print("  ./dyno matrix llama-3.1-8b   what would be measured on GPUs, and what cannot run and why")
+    console.out.print("  ./dyno bench --help          measure any OpenAI-compatible server")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def _interval(bounds: tuple[float, float] | None) -> str | None:
+    return None if bounds is None else f"{bounds[0]:.0f} to {bounds[1]:.0f}"
