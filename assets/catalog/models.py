@@ -17,6 +17,7 @@ from assets.catalog.tables import table_of
 from assets.catalog.upsert import upsert
 from assets.matrix.spec import ModelVersion
 from assets.models.facts import ModelFacts
+from assets.models.store import Weights
 
 _FACT_NAMES = frozenset(field.name for field in fields(ModelFacts))
 
@@ -42,19 +43,25 @@ def register(connection: Connection, facts: ModelFacts) -> bool:
     return upsert(connection, table_of(tables.Model), [row], keep=("registered_at",), touch=("updated_at",)) > 0
 
 
-def register_version(connection: Connection, version: ModelVersion, weights_bytes: int | None, files: Mapping[str, Any]) -> None:
+def register_weights(connection: Connection, weights: Weights) -> None:
     """Store a version whose weights are in place; the newest registration of a quantization is the one that counts.
 
-    `files` describes the artifacts (names, sizes, SHA-256). Raises UnknownModelError.
+    Raises UnknownModelError.
     """
-    model(connection, version.model_id)
+    model(connection, weights.model_id)
+    version = ModelVersion(weights.model_id, weights.quantization, weights.revision)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    changing = {"weights_bytes": weights_bytes, "files": dict(files), "last_registered_at": now}
+    changing = {"weights_bytes": weights.size_bytes, "files": weights.files, "last_registered_at": now}
     connection.execute(
         insert(tables.ModelVersion)
         .values(**version.spec, model_version_id=version.model_version_id, created_at=now, **changing)
         .on_conflict_do_update(index_elements=["model_version_id"], set_=changing)
     )
+
+
+def hub_id_of(connection: Connection, model_id: str) -> str | None:
+    """The hub id of a registered model; None where there is none."""
+    return connection.scalar(select(tables.Model.hub_id).where(tables.Model.model_id == model_id))
 
 
 def model(connection: Connection, model_id: str) -> ModelFacts:

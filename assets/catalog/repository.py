@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
@@ -25,6 +24,7 @@ from assets.matrix.generate import Matrix
 from assets.matrix.spec import Batch, ModelVersion
 from assets.matrix.store import MatrixCounts
 from assets.models.facts import ModelFacts
+from assets.models.store import Weights
 
 MONTHS_AHEAD = 3
 
@@ -51,10 +51,15 @@ class Catalog:
         with self._transaction() as connection:
             return models.register(connection, facts)
 
-    def register_version(self, version: ModelVersion, weights_bytes: int | None, files: Mapping[str, Any]) -> None:
+    def register_weights(self, weights: Weights) -> None:
         """Store a model version whose weights are in place. Raises UnknownModelError."""
         with self._transaction() as connection:
-            models.register_version(connection, version, weights_bytes, files)
+            models.register_weights(connection, weights)
+
+    def hub_id_of(self, model_id: str) -> str | None:
+        """The hub id of a registered model; None where there is none."""
+        with self._transaction() as connection:
+            return models.hub_id_of(connection, model_id)
 
     def model(self, model_id: str) -> ModelFacts:
         """The facts of a registered model. Raises UnknownModelError."""
