@@ -12,10 +12,10 @@ from dagster import ResourceParam
 from assets.matrix.batches import batches_of, partitions_name
 from assets.matrix.generate import matrices_of
 from assets.matrix.store import MatrixCounts, MatrixStore
+from assets.models.assets import MODEL_KEY, models_partitions
 
 COUNTS_AGREE = "counts_agree"
 TEST_MATRIX_KEY = dg.AssetKey("test_matrix")
-models_partitions = dg.DynamicPartitionsDefinition(name="models")
 
 
 def _table(header: tuple[str, str], rows: Mapping[str, int]) -> str:
@@ -37,7 +37,7 @@ def _check(generated: int, counts: MatrixCounts) -> dg.AssetCheckResult:
     key=TEST_MATRIX_KEY,
     group_name="matrix",
     partitions_def=models_partitions,
-    deps=[dg.AssetKey("model")],
+    deps=[MODEL_KEY],
     kinds={"python", "postgres"},
     check_specs=[
         dg.AssetCheckSpec(

@@ -31,6 +31,10 @@ class LicenceNotAllowedError(ModelsError):
     """The model's licence is not among those that the settings allow."""
 
 
+class MissingArtifactError(ModelsError):
+    """The files of a model version have not been made or fetched yet."""
+
+
 class CorruptArtifactError(ModelsError):
     """A file on disk differs from its manifest."""
 

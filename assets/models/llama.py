@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 GgufArchitecture = Literal["llama", "qwen2", "qwen3"]
+RopeKind = Literal["linear", "yarn", "llama3"]
 Array = npt.NDArray[np.float32]
 
 
@@ -22,7 +23,7 @@ Array = npt.NDArray[np.float32]
 class RopeScaling:
     """How the rotary embedding is stretched. `kind` is `linear`, `yarn` or `llama3`."""
 
-    kind: Literal["linear", "yarn", "llama3"]
+    kind: RopeKind
     factor: float
     original_context: int = 0
     low_freq_factor: float = 1.0

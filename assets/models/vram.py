@@ -204,9 +204,7 @@ class DeploymentMemory:
 
     @cached_property
     def weights_bytes(self) -> int:
-        return weights_bytes(
-            self.facts, self.quantization, self.tensor_parallel, quantizes_embeddings=self.memory.quantizes_embeddings
-        )
+        return weights_bytes(self.facts, self.quantization, self.tensor_parallel, quantizes_embeddings=self.memory.quantizes_embeddings)
 
     @cached_property
     def activations_bytes(self) -> int:

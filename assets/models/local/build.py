@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from assets.models.artifacts import GGUF_NAME, TOKENIZER_NAME, usable
 from assets.models.errors import CorruptArtifactError, UnknownModelError
 from assets.models.facts import ModelFacts
 from assets.models.folders import locked, make_folder, model_dir, writing
@@ -24,10 +25,8 @@ from assets.models.gguf_writer import GgufQuantization, Progress, no_progress, w
 from assets.models.llama import LlamaSpec, gguf_tensors, hf_tensor_shapes
 from assets.models.local.tokenizer import BOS, CHAT_TEMPLATE, END_OF_TURN, EOS, UNK, VOCAB_SIZE, local_tokenizer_json
 from assets.models.local.weights import RandomWeights, visible_tokens
-from assets.models.manifest import Manifest, read_manifest, verify, write_manifest
+from assets.models.manifest import Manifest, read_manifest, write_manifest
 
-GGUF_NAME = "model.gguf"
-TOKENIZER_NAME = "tokenizer.json"
 LOCAL_LICENCE = "apache-2.0"
 _RECIPE = 1  # raise it when the bytes of a model change for a reason that its spec, seed and tokenizer do not show
 
@@ -146,14 +145,10 @@ def ensure_local_model(model_id: str, quantization: GgufQuantization, state_dir:
 
 def _usable(target: Path, revision: str) -> Manifest | None:
     try:
-        manifest = read_manifest(target)
-        if manifest is None or manifest.made_from != revision:
-            return None
-        verify(target, manifest)
+        return usable(target, revision)
     except CorruptArtifactError as error:
         _log.warning("%s; building it again", error)
         return None
-    return manifest
 
 
 def _fill(building: Path, model: LocalModel, quantization: GgufQuantization, progress: Progress) -> None:
