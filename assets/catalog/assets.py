@@ -21,7 +21,7 @@ def benchmark_key(hardware_id: str) -> dg.AssetKey:
 
 
 @dg.asset(group_name=GROUP, kinds={"postgres"})
-def reference_data(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[Catalog]) -> dg.MaterializeResult[None]:
+def reference_data(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[Catalog]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses a parameter here
     """Hardware configs, their prices, engines and use cases: facts with their sources, from `assets/matrix/data`."""
     changes = catalog.load_reference_data()
     context.log.info("new or changed rows: %s", asdict(changes))
@@ -36,7 +36,7 @@ def reference_data(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[
     deps=[dg.AssetDep(benchmark_key(hardware_id), partition_mapping=dg.AllPartitionMapping()) for hardware_id in load_hardware()],
     check_specs=[dg.AssetCheckSpec(check.name, asset=RESULTS_KEY, description=check.description) for check in CHECKS],
 )
-def benchmark_results(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[Catalog]) -> dg.MaterializeResult[None]:
+def benchmark_results(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[Catalog]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses a parameter here
     """Every measurement, as the benchmark assets stored it: counted, checked, its statistics and coming partitions made ready."""
     made = catalog.maintain()
     if made:
