@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 from dagster import AssetKey, AssetSelection, DagsterInstance
-from rich.progress import Progress, TaskID
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from assets.benchmark.job import PROTOCOLS
 from assets.benchmark.job_file import checkpoint_directory
@@ -20,9 +21,14 @@ from assets.catalog.repository import Catalog
 from assets.matrix.batches import batches_of
 from assets.matrix.generate import matrices_of
 from assets.matrix.spec import Batch
+from assets.models.assets import MODEL_KEY, MODELS_PARTITIONS
+from assets.models.registration import prepare_model
+from assets.rankings.assets import GROUP as RANKINGS_GROUP
 from orchestration import console
-from orchestration.definitions import MODELS_PARTITIONS, definitions
+from orchestration.definitions import defs
+from orchestration.resources import models_config
 from orchestration.runs import Runs
+from orchestration.settings import Settings
 
 QUANTIZATIONS = ("q8_0", "q4_0")
 WORKLOAD = "chat_short"
@@ -38,47 +44,62 @@ class DemoError(Exception):
 class DemoFlow:
     """Runs the stages on the instance that DAGSTER_HOME names; needs the environment of `process_environment`."""
 
-    def __init__(self, state_dir: Path, catalog: Catalog) -> None:
-        self._state_dir = state_dir
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings = settings
         self._catalog = catalog
         self._instance = DagsterInstance.get()
-        self._definitions = definitions()
-        self._runs = Runs(self._definitions, self._instance, "demo")
+        self._runs = Runs(defs, self._instance, "demo")
 
-    def register(self, model_ids: Sequence[str]) -> None:
-        """Load the reference data; register each model and its matrix. A model that is there already is registered again: it costs a second.
+    def register(self, models: Mapping[str, str | None]) -> None:
+        """Put the weights in place, with progress; then load the reference data, register each model and store its matrix.
 
         Raises:
+            ModelsError: a model cannot be had.
+            DemoError: a model has no weights that the local engine reads.
             RunFailedError: a run failed.
         """
+        for model_id, hub_id in models.items():
+            self._prepare(model_id, hub_id)
         with console.progress() as progress:
-            task = progress.add_task("reference data", total=1 + len(model_ids))
+            task = progress.add_task("reference data", total=1 + len(models))
             self._runs.materialize([AssetKey("reference_data")])
             progress.advance(task)
-            for model_id in model_ids:
-                progress.update(task, description=f"{model_id}: facts, weights, matrix")
+            for model_id, hub_id in models.items():
+                progress.update(task, description=f"{model_id}: facts and matrix")
                 self._instance.add_dynamic_partitions(MODELS_PARTITIONS, [model_id])
-                self._runs.materialize([AssetKey("model"), AssetKey("test_matrix")], model_id)
+                config = {"model": {"hub_id": hub_id or ""}}
+                self._runs.materialize([MODEL_KEY, AssetKey("test_matrix")], model_id, config)
                 progress.advance(task)
-            progress.update(task, description=f"registered {', '.join(model_ids)}")
+            progress.update(task, description=f"registered {', '.join(models)}")
 
-    def batches(self, model_ids: Sequence[str]) -> tuple[Batch, ...]:
-        """The demo's batches: each model in two quantizations, under one workload.
+    def _prepare(self, model_id: str, hub_id: str | None) -> None:
+        with _bytes_progress() as progress, _warnings_shown():
+            tasks: dict[str, TaskID] = {}
+
+            def show(what: str, done_bytes: int, total_bytes: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what, total=total_bytes or None)
+                progress.update(tasks[what], completed=done_bytes)
+
+            registration = prepare_model(model_id, hub_id, models_config(self._settings), show)
+        if not registration.weights:
+            raise DemoError(f"{hub_id or model_id} cannot be measured on this machine: {registration.no_weights}")
+
+    def batches(self, models: Mapping[str, str | None]) -> tuple[Batch, ...]:
+        """The demo's batches: each model in two quantizations where it has them, under one workload.
 
         Raises:
             DemoError: a model has none.
         """
         chosen: list[Batch] = []
-        for model_id in model_ids:
-            here = [batch for batch in self._all_batches(model_id) if batch.deployment.hardware_id == HARDWARE and _workload(batch) == WORKLOAD]
-            preferred = [batch for batch in here if batch.deployment.model_version.quantization in QUANTIZATIONS]
+        for model_id in models:
+            matrices = matrices_of(self._catalog.model(model_id), self._catalog.model_versions(model_id))
+            here = [b for b in batches_of(matrices) if b.deployment.hardware_id == HARDWARE and _workload(b) == WORKLOAD]
             if not here:
-                raise DemoError(f"nothing of {model_id} can run on this machine: see ./dyno matrix {model_id} --rejected for the reasons")
+                raise DemoError(f"nothing of {model_id} can run on this machine: no configuration of {WORKLOAD} fits its memory")
+            preferred = [batch for batch in here if batch.deployment.model_version.quantization in QUANTIZATIONS]
             chosen += preferred or here[: len(QUANTIZATIONS)]
         return tuple(chosen)
-
-    def _all_batches(self, model_id: str) -> tuple[Batch, ...]:
-        return batches_of(matrices_of(self._catalog.model(model_id), self._catalog.model_versions(model_id)))
 
     def measure(self, batches: Sequence[Batch]) -> int:
         """Materialize the batches; returns how many load points were measured now, rather than before.
@@ -92,7 +113,7 @@ class DemoFlow:
             for batch in batches:
                 version = batch.deployment.model_version
                 task = progress.add_task(f"{version.model_id} {version.quantization}", total=None)
-                path = checkpoint_directory(self._state_dir, batch.partition_key, PROTOCOL.name, 0) / PROGRESS_NAME
+                path = checkpoint_directory(self._settings.state_dir, batch.partition_key, PROTOCOL.name, 0) / PROGRESS_NAME
                 with _followed(progress, task, path):
                     self._runs.materialize([AssetKey(asset)], batch.partition_key, {asset: {"protocol": PROTOCOL.name}})
         return len(self.measured(batches)) - before
@@ -109,10 +130,36 @@ class DemoFlow:
             RunFailedError: a run failed.
         """
         with console.err.status("checking the results and ranking them with dbt"):
-            graph = self._definitions.resolve_asset_graph()
-            marts = AssetSelection.groups("rankings").resolve(graph)
-            self._runs.materialize([AssetKey("benchmark_results"), *sorted(marts, key=lambda key: key.path)])
+            marts = AssetSelection.groups(RANKINGS_GROUP).resolve(defs.resolve_asset_graph())
+            self._runs.materialize([AssetKey("benchmark_results"), *sorted(marts)])
         console.done("results checked, marts built and tested")
+
+
+def _bytes_progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        console=console.err,
+    )
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """A damaged file that is made anew is worth a line."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.warn(record.getMessage())
+
+    handler, logger = Shown(logging.WARNING), logging.getLogger("assets.models")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _workload(batch: Batch) -> str:

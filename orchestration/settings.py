@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     followed_tags: Words = Field((), description="Hub tags whose new models are registered, e.g. `text-generation`.")
     allowed_licences: Words = Field(PERMISSIVE_LICENCES, description="Licences (hub identifiers) of models that the sensor may register.")
     auto_benchmark_hardware: Words = Field(("cpu",), description="Hardware ids whose feasible batches start by themselves for a new model.")
+    auto_benchmark_workloads: Words = Field(
+        ("chat_short",), description="Workloads of those batches on `cpu`, where long prompts take hours. On GPUs, all are measured."
+    )
+    local_download_limit_gib: float = Field(4.0, gt=0, description="Largest model (GiB of weights) that is fetched for the local engine.")
     protocol: Literal["demo", "standard"] = Field(
         "standard", description="Requests per load point: `demo` is quick, `standard` is what rankings prefer."
     )
@@ -85,7 +89,9 @@ class Settings(BaseSettings):
     postgres_port: Port | None = Field(None, description="Port of the embedded PostgreSQL. Unset: any free one.")
     redis_port: Port | None = Field(None, description="Port of the embedded Valkey. Unset: any free one.")
 
-    @field_validator("followed_authors", "followed_tags", "allowed_licences", "auto_benchmark_hardware", mode="before")
+    @field_validator(
+        "followed_authors", "followed_tags", "allowed_licences", "auto_benchmark_hardware", "auto_benchmark_workloads", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

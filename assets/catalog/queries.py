@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -38,7 +38,7 @@ class ResultCount:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPoint:
-    """One measurement beside what was measured, for the tables of the command line."""
+    """One measurement beside what was measured, for the tables of the command line. `intervals` are 95 % ones, low and high by metric."""
 
     measurement_id: UUID
     config_id: str
@@ -68,6 +68,8 @@ class MeasuredPoint:
     e2e_p90_ms: float | None
     requests_per_s: float
     output_tokens_per_s: float
+    intervals: Mapping[str, Sequence[float]]
+    quality_flags: Sequence[str]
     cpu_utilization_pct: float | None
     engine_memory_bytes_max: int | None
 

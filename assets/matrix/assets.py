@@ -10,6 +10,7 @@ import dagster as dg
 from dagster import ResourceParam
 
 from assets.matrix.batches import batches_of, partitions_name
+from assets.matrix.errors import MatrixModelError
 from assets.matrix.generate import matrices_of
 from assets.matrix.store import MatrixCounts, MatrixStore
 from assets.models.assets import MODEL_KEY, models_partitions
@@ -51,7 +52,10 @@ def test_matrix(context: dg.AssetExecutionContext, catalog: ResourceParam[Matrix
     """Every configuration of a model over hardware, engines, quantizations, workloads and load levels: feasible, or rejected and why."""
     model_id = context.partition_key
     facts = catalog.model(model_id)
-    matrices = matrices_of(facts, catalog.model_versions(model_id))
+    try:
+        matrices = matrices_of(facts, catalog.model_versions(model_id))
+    except MatrixModelError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
     batches = batches_of(matrices)
     catalog.save_matrix(matrices, batches)
 

@@ -143,23 +143,25 @@ def _deployment_cells(
         yield Cell(configuration, vram, quick, rejection or reject_load(Load(launch, point, vram)))
 
 
-def matrices_of(facts: ModelFacts, versions: Sequence[ModelVersion] = ()) -> tuple[Matrix, ...]:
+def matrices_of(facts: ModelFacts, versions: Sequence[ModelVersion] | None = None) -> tuple[Matrix, ...]:
     """The matrices of a model: `gpu` where it has weights that GPU engines load, `local` where it has GGUF files; both where both apply.
 
-    `versions` are the registered ones; GGUF quantizations among them are measured as they are, and all of them are assumed where none is
-    registered yet. GPU engines quantize or find weights for themselves, so every quantization of the preset is generated.
+    `versions` are those whose weights are in place: GGUF quantizations among them are measured as they are. None where that is not known
+    yet: then a model with GGUF files has all of them. GPU engines quantize or find weights for themselves, so every quantization of
+    the preset is generated.
 
     Raises:
         MatrixModelError: the model is in no format that an engine here reads.
     """
     local = preset("local")
-    gguf = [version for version in versions if version.quantization in local.quantizations]
     matrices = []
     if "safetensors" in facts.formats:
         matrices.append(generate(facts, preset("gpu")))
-    if gguf or "gguf" in facts.formats:
-        matrices.append(generate(facts, local, gguf or None))
+    if versions is None and "gguf" in facts.formats:
+        matrices.append(generate(facts, local))
+    elif gguf := [version for version in versions or () if version.quantization in local.quantizations]:
+        matrices.append(generate(facts, local, gguf))
     if not matrices:
         formats = ", ".join(facts.formats) or "no format at all"
-        raise MatrixModelError(f"{facts.name} comes in {formats}: the engines here read safetensors and GGUF")
+        raise MatrixModelError(f"{facts.name} comes in {formats}: there are no weights of it that an engine here reads")
     return tuple(matrices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import shutil
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 class WeightsPlan:
     """What would be fetched: GGUF files as they are, or safetensors to convert (`spec` is then set)."""
 
+    made_from: str
     gguf: Mapping[GgufQuantization, HubFile]
     safetensors: tuple[HubFile, ...]
     spec: LlamaSpec | None
@@ -43,9 +45,12 @@ class WeightsPlan:
         return sum(file.size_bytes or 0 for file in (*self.gguf.values(), *self.safetensors))
 
     @property
-    def quantizations(self) -> tuple[GgufQuantization, ...]:
-        """What there will be afterwards."""
-        return tuple(self.gguf) or GGUF_QUANTIZATIONS
+    def revisions(self) -> Mapping[GgufQuantization, str]:
+        """What there will be afterwards, each with the revision of its weights: the file's SHA-256, or that of what it is made from."""
+        made_from = hashlib.sha256(self.made_from.encode()).hexdigest()
+        if self.spec is not None:
+            return dict.fromkeys(GGUF_QUANTIZATIONS, made_from)
+        return {quantization: file.sha256 or made_from for quantization, file in self.gguf.items()}
 
 
 def plan_weights(described: Described, limit_bytes: int) -> WeightsPlan:
@@ -55,12 +60,14 @@ def plan_weights(described: Described, limit_bytes: int) -> WeightsPlan:
         InvalidModelError: it does not; the message says why and what would help.
     """
     model = described.model
+    made_from = f"{model.hub_id}@{described.facts.revision}"
     gguf = gguf_files(described)
     if gguf:
-        plan = WeightsPlan(gguf, (), None)
+        plan = WeightsPlan(made_from, gguf, (), None)
     elif described.config is not None and model.names(".safetensors"):
         safetensors = tuple(model.file(name) for name in model.names(".safetensors") if "/" not in name)
-        plan = WeightsPlan({}, safetensors, spec_of(described.facts, described.config))
+        spec = spec_of(described.facts, described.config)
+        plan = WeightsPlan(f"{made_from} converted by recipe {_CONVERSION}", {}, safetensors, spec)
     else:
         raise InvalidModelError(
             f"{model.hub_id} has GGUF files, but none in one file of a quantization that Dyno measures ({', '.join(GGUF_QUANTIZATIONS)}); "
@@ -107,14 +114,14 @@ def ensure_hub_weights(
     """
     folder = model_dir(state_dir, described.facts.model_id)
     with writing(folder), locked(folder):
-        manifests = {quantization: _whole(folder / quantization, _made_from(described, plan)) for quantization in plan.quantizations}
+        manifests = {quantization: _whole(folder / quantization, plan.made_from) for quantization in plan.revisions}
         missing = [quantization for quantization, manifest in manifests.items() if manifest is None]
         if missing:
             weights = [plan.gguf[quantization] for quantization in missing] if plan.gguf else plan.safetensors
             _fetch(hub, described.model, weights, folder / _DOWNLOAD, progress)
         for quantization in missing:
-            make_folder(folder / quantization, _Filler(described, plan, quantization, folder / _DOWNLOAD, progress).fill)
-            manifests[quantization] = _whole(folder / quantization, _made_from(described, plan))
+            make_folder(folder / quantization, _Filler(plan, quantization, folder / _DOWNLOAD, progress).fill)
+            manifests[quantization] = _whole(folder / quantization, plan.made_from)
         shutil.rmtree(folder / _DOWNLOAD, ignore_errors=True)
     return {quantization: manifest for quantization, manifest in manifests.items() if manifest is not None}
 
@@ -123,7 +130,6 @@ def ensure_hub_weights(
 class _Filler:
     """How the folder of one quantization is filled from what was fetched."""
 
-    described: Described
     plan: WeightsPlan
     quantization: GgufQuantization
     download: Path
@@ -140,7 +146,7 @@ class _Filler:
         if (self.download / TOKENIZER_NAME).exists():
             shutil.copyfile(self.download / TOKENIZER_NAME, building / TOKENIZER_NAME)
             names.append(TOKENIZER_NAME)
-        write_manifest(building, names, _made_from(self.described, self.plan))
+        write_manifest(building, names, self.plan.made_from)
 
 
 def _fetch(hub: Hub, model: HubModel, weights: Sequence[HubFile], download: Path, progress: Progress) -> None:
@@ -151,11 +157,6 @@ def _fetch(hub: Hub, model: HubModel, weights: Sequence[HubFile], download: Path
         if file.sha256 is not None and file_sha256(path) != file.sha256:
             path.unlink()
             raise InvalidModelError(f"{file.name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): run the command again")
-
-
-def _made_from(described: Described, plan: WeightsPlan) -> str:
-    converted = "" if plan.spec is None else f" converted by recipe {_CONVERSION}"
-    return f"{described.model.hub_id}@{described.facts.revision}{converted}"
 
 
 def _whole(folder: Path, made_from: str) -> Manifest | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from assets.models.artifacts import GGUF_NAME
 from assets.models.config import ModelsConfig
 from assets.models.errors import InvalidModelError
 from assets.models.facts import ModelFacts
 from assets.models.gguf_writer import GGUF_QUANTIZATIONS, Progress, no_progress
-from assets.models.ids import model_slug
 from assets.models.local.build import LOCAL_MODELS, ensure_local_model, local_facts, local_revision
 from assets.models.manifest import Manifest
 from assets.models.registry import find_model_id, model_facts
 from assets.models.store import Weights
+
+if TYPE_CHECKING:
+    from assets.models.hub import Hub
+    from assets.models.hub_facts import Described
+    from assets.models.hub_weights import WeightsPlan
 
 Origin = Literal["local", "shipped", "hub"]
 
@@ -31,6 +35,15 @@ class Registration:
     weights: tuple[Weights, ...]
     no_weights: str | None = None
     hub_params: int | None = None
+
+
+@dataclass(frozen=True)
+class HubPlan:
+    """A model of the hub and the weights that would be fetched; `no_weights` says why none would."""
+
+    described: Described
+    weights: WeightsPlan | None
+    no_weights: str | None
 
 
 def prepare_model(model_id: str, hub_id: str | None, config: ModelsConfig, progress: Progress = no_progress) -> Registration:
@@ -54,23 +67,37 @@ def prepare_model(model_id: str, hub_id: str | None, config: ModelsConfig, progr
     return _from_hub(hub_id or model_id.replace("--", "/", 1), model_id, config, progress)
 
 
+def plan_hub_model(hub: Hub, hub_id: str, config: ModelsConfig) -> HubPlan:
+    """What the hub's metadata say about a model, and which weights would be fetched; downloads the small files only.
+
+    Raises:
+        ModelNotFoundError, GatedModelError, HubUnreachableError, InvalidModelError: with what to do.
+    """
+    from assets.models.hub_facts import describe  # noqa: PLC0415  # see _from_hub
+    from assets.models.hub_weights import plan_weights  # noqa: PLC0415
+
+    described = describe(hub, hub_id)
+    try:
+        return HubPlan(described, plan_weights(described, config.local_download_limit_bytes), None)
+    except InvalidModelError as error:
+        return HubPlan(described, None, str(error))
+
+
 def _from_hub(hub_id: str, model_id: str, config: ModelsConfig, progress: Progress) -> Registration:
     # imported here: huggingface_hub takes half a second that a model made here must not pay
     from assets.models.hub import Hub  # noqa: PLC0415
-    from assets.models.hub_facts import describe  # noqa: PLC0415
-    from assets.models.hub_weights import ensure_hub_weights, plan_weights  # noqa: PLC0415
+    from assets.models.hub_weights import ensure_hub_weights  # noqa: PLC0415
 
     hub = Hub(config.hub_endpoint, config.hub_token)
-    described = describe(hub, hub_id)
-    if model_slug(described.model.hub_id) != model_id:
-        raise InvalidModelError(f"the model id of {described.model.hub_id} is {model_slug(described.model.hub_id)}, not {model_id}")
+    planned = plan_hub_model(hub, hub_id, config)
+    described, plan = planned.described, planned.weights
     params = described.model.safetensors_params
-    try:
-        plan = plan_weights(described, config.local_download_limit_bytes)
-    except InvalidModelError as error:
-        return Registration("hub", described.facts, (), str(error), params)
+    if described.facts.model_id != model_id:
+        raise InvalidModelError(f"the model id of {described.model.hub_id} is {described.facts.model_id}, not {model_id}")
+    if plan is None:
+        return Registration("hub", described.facts, (), planned.no_weights, params)
     manifests = ensure_hub_weights(hub, described, plan, config.state_dir, progress)
-    weights = tuple(_weights(model_id, q, manifest.files[GGUF_NAME].sha256, manifest) for q, manifest in manifests.items())
+    weights = tuple(_weights(model_id, q, plan.revisions[q], manifest) for q, manifest in manifests.items())
     return Registration("hub", described.facts, weights, None, params)
 
 

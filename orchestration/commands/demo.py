@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
+from assets.models.ids import is_hub_id, model_slug
+from assets.models.local.build import LOCAL_MODELS
+from assets.models.registry import find_model
 from orchestration import console
-from orchestration.demo_flow import DEMO_MODELS, DemoFlow, Measured
 from orchestration.local.data import data_services
 from orchestration.local.environment import applied, process_environment
 from orchestration.local.prepare import prepare_all
@@ -20,6 +23,10 @@ from orchestration.local.processes import owner_mark
 from orchestration.local.services import service_api
 from orchestration.recommendations import render_recommendation
 from orchestration.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from assets.benchmark.job import Protocol
+    from assets.catalog.queries import MeasuredPoint
 
 USE_CASE = "chatbot"
 # Small enough for a CPU: what the demo measures, at one request a second, with bounds that a patient reader accepts.
@@ -37,13 +44,15 @@ def demo(
         str | None,
         typer.Option("--model", metavar="ORG/NAME", help="Measure this model of the Hugging Face hub instead of the two that Dyno builds."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output; progress stays on standard error.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output; progress stays on standard error.")
+    ] = False,
 ) -> None:
     """From nothing to a recommendation, with real parts, on this machine.
 
-    Builds two small Llama-shaped models (random weights, real arithmetic), launches llama.cpp on each in two quantizations, measures five load
-    levels, stores everything in PostgreSQL, ranks it with dbt and asks the API for a recommendation. Takes about three minutes; the second time it
-    measures nothing that is already there. The demo takes 20 requests a load point: quick, with wide intervals.
+    Builds two small Llama-shaped models (random weights, real arithmetic), launches llama.cpp on each in two quantizations, measures five
+    load levels, stores everything in PostgreSQL, ranks it with dbt and asks the API for a recommendation. Takes about three minutes; the
+    second time it measures nothing that is already there. The demo takes 20 requests a load point: quick, with wide intervals.
 
     Examples:
 
@@ -56,35 +65,56 @@ def demo(
       DYNO_HUB_ENDPOINT=http://127.0.0.1:9000 ./dyno demo --model acme/tiny-llama
     """
     settings = load_settings()
+    models = _models(model)
     begun = time.monotonic()
     with _services(settings) as environment:
-        flow = DemoFlow(settings)
-        models = (flow.hub_model(model),) if model else DEMO_MODELS
-        flow.register(models)
-        added = flow.measure(models)
-        flow.rank()
-        with service_api(settings, environment) as api_url, httpx.Client(base_url=api_url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+        from assets.catalog.repository import Catalog  # noqa: PLC0415  # these take seconds to import, which --help must not pay
+        from orchestration.demo_flow import PROTOCOL, DemoFlow  # noqa: PLC0415
+
+        catalog = Catalog(environment["DYNO_DATABASE_URL"])
+        try:
+            flow = DemoFlow(settings, catalog)
+            flow.register(models)
+            batches = flow.batches(models)
+            added = flow.measure(batches)
+            flow.rank()
+            measured = flow.measured(batches)
+        finally:
+            catalog.close()
+        with (
+            service_api(settings, environment) as api_url,
+            httpx.Client(base_url=api_url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client,
+        ):
             rankings = _get(client, "/api/v1/rankings", {"use_case": USE_CASE})
             recommendation = _post(client, "/api/v1/recommend", REQUEST)
-        measured = flow.measured(models)
     elapsed_s = time.monotonic() - begun
     if as_json:
         console.print_json(
             {
-                "protocol": flow.protocol,
+                "protocol": asdict(PROTOCOL),
                 "measured_now": added,
-                "measured": [row.__dict__ for row in measured],
+                "measured": [asdict(point) for point in measured],
                 "rankings": rankings,
                 "recommendation": recommendation,
                 "elapsed_s": round(elapsed_s, 1),
             }
         )
         return
-    _print_measured(flow, measured, added)
+    _print_measured(PROTOCOL, measured, added)
     _print_rankings(rankings)
     console.out.print()
     console.out.print(render_recommendation(recommendation))
     _print_next(settings, elapsed_s)
+
+
+def _models(name: str | None) -> dict[str, str | None]:
+    """Model id -> hub id of what to measure: the two local models, or the one that is named. Raises UnknownModelError."""
+    if name is None:
+        return dict.fromkeys(LOCAL_MODELS)
+    if name in LOCAL_MODELS:
+        return {name: None}
+    hub_id = name if is_hub_id(name) else find_model(name).hub_id
+    return {} if hub_id is None else {model_slug(hub_id): hub_id}
 
 
 @contextmanager
@@ -111,7 +141,7 @@ def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:
     return response.json()
 
 
-def _print_measured(flow: DemoFlow, measured: list[Measured], added: int) -> None:
+def _print_measured(protocol: Protocol, measured: Sequence[MeasuredPoint], added: int) -> None:
     rows = [
         (
             row.model_id,
@@ -123,7 +153,7 @@ def _print_measured(flow: DemoFlow, measured: list[Measured], added: int) -> Non
             _rounded(row.ttft_p90_ms),
             _rounded(row.tpot_p50_ms),
             _rounded(row.e2e_p90_ms),
-            _interval(row.e2e_p90_interval_ms),
+            _interval(row.intervals.get("e2e_p90_ms")),
             _rounded(row.output_tokens_per_s),
         )
         for row in measured
@@ -134,7 +164,7 @@ def _print_measured(flow: DemoFlow, measured: list[Measured], added: int) -> Non
     )
     console.print_table("Measured on this machine: chat_short, 96 tokens in, 32 out, llama.cpp on the CPU", columns, rows)
     console.out.print(
-        f"{len(measured)} load points under the `{flow.protocol}` protocol ({flow.protocol_description}); {added} measured now, "
+        f"{len(measured)} load points under the `{protocol.name}` protocol ({protocol.description}); {added} measured now, "
         f"{len(measured) - added} were there. Every token came out of an engine process."
     )
 
@@ -159,7 +189,9 @@ def _print_rankings(rankings: Mapping[str, Any]) -> None:
         rows,
     )
     if not rows:
-        console.out.print("On this machine no deployment meets the default SLA of the use case (see ./dyno recommend --help to ask with your own).")
+        console.out.print(
+            "On this machine no deployment meets the default SLA of the use case (see ./dyno recommend --help to ask with your own)."
+        )
 
 
 def _print_next(settings: Settings, elapsed_s: float) -> None:
@@ -175,5 +207,5 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def _interval(bounds: tuple[float, float] | None) -> str | None:
+def _interval(bounds: Sequence[float] | None) -> str | None:
     return None if bounds is None else f"{bounds[0]:.0f} to {bounds[1]:.0f}"

@@ -19,7 +19,6 @@ from assets.matrix.errors import UnknownDimensionError
 from assets.matrix.generate import Cell, matrices_of
 from assets.matrix.rules import RULES
 from assets.models.facts import QUANTIZATIONS, ModelFacts
-from assets.models.ids import is_hub_id
 from orchestration import console
 
 GIB = 1 << 30
@@ -69,7 +68,8 @@ class Selection:
 
 def matrix(  # noqa: PLR0917  # one parameter an option; typer passes them by name
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model that ships with Dyno, a local one, or organisation/name on the Hugging Face hub.")
+        str,
+        typer.Argument(metavar="MODEL", help="A model that ships with Dyno, a local one, or organisation/name on the Hugging Face hub."),
     ],
     count: Annotated[bool, typer.Option("--count", help="Only how many: generated, feasible, and rejected by reason.")] = False,
     hardware: Annotated[list[str] | None, typer.Option(help="Only this hardware, e.g. h100-80gb-x4. May be given several times.")] = None,
@@ -180,7 +180,9 @@ def _print_table(facts: ModelFacts, cells: Sequence[Cell], selected: int) -> Non
     columns = ("Hardware", "Engine", "Quantization", "Workload", "Concurrency", "GiB per device: needed / available", "Runs")
     console.print_table(f"{facts.name}: {len(cells):,} of {selected:,} configurations", columns, rows)
     if len(cells) < selected:
-        console.note(f"{selected - len(cells):,} more: --limit 0 lists all; --hardware, --framework, ... choose; --csv and --json have all columns")
+        console.note(
+            f"{selected - len(cells):,} more: --limit 0 lists all; --hardware, --framework, ... choose; --csv and --json have all columns"
+        )
 
 
 def _record(cell: Cell, keys: Mapping[str, str]) -> dict[str, Any]:
