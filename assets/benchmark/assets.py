@@ -4,15 +4,15 @@ No `from __future__ import annotations` here: Dagster reads the annotations.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dagster import (
     AllPartitionMapping,
     AssetCheckExecutionContext,
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetChecksDefinition,
+    AssetCheckSeverity,
     AssetDep,
     AssetExecutionContext,
     AssetKey,
@@ -24,11 +24,13 @@ from dagster import (
     Jitter,
     MaterializeResult,
     MetadataValue,
+    PathMetadataValue,
     PipesTempFileContextInjector,
     PipesTempFileMessageReader,
     ResourceParam,
     RetryPolicy,
     TableColumn,
+    TableMetadataValue,
     TableRecord,
     TableSchema,
     asset,
@@ -92,16 +94,16 @@ def build_benchmark_asset(hardware: HardwareConfig) -> AssetsDefinition:
         config: BenchmarkRunConfig,
         catalog: ResourceParam[ResultStore],
         benchmark_executor: ResourceParam[Executor],
-    ) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]  # Dagster cannot read a parametrized one
+    ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read a parametrized one
         run = _start(context, config, catalog)
         remaining = run.remaining()
-        context.log.info(f"{len(run.added)} load points taken in from an earlier attempt; {len(remaining)} to measure")
+        context.log.info("%d load points taken in from an earlier attempt; %d to measure", len(run.added), len(remaining))
         try:
             if remaining:
-                yield from _measure(context, run, remaining, hardware, benchmark_executor)
+                _measure(context, run, remaining, hardware, benchmark_executor)
         except (BatchError, ModelsError) as error:
             raise _recorded(context, run, error) from error
-        yield MaterializeResult(metadata=_metadata(run))
+        return MaterializeResult(metadata=_metadata(run))
 
     return benchmark
 
@@ -138,9 +140,7 @@ def _start(context: AssetExecutionContext, config: BenchmarkRunConfig, catalog: 
     return BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run_id, context.log.warning)
 
 
-def _measure(
-    context: AssetExecutionContext, run: BatchRun, remaining: set[str], hardware: HardwareConfig, executor: Executor
-) -> Iterator[object]:
+def _measure(context: AssetExecutionContext, run: BatchRun, remaining: set[str], hardware: HardwareConfig, executor: Executor) -> None:
     missing = executor.unavailable(hardware)
     if missing is not None:
         raise Failure(missing, allow_retries=False)
@@ -148,7 +148,6 @@ def _measure(
     artifact = resolve_local_artifact(version.model_id, version.quantization, run.state_dir)
     with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
         run.measure(remaining, artifact, executor, session.get_bootstrap_env_vars())
-    yield from session.get_results(implicit_materializations=False)
 
 
 def _recorded(context: AssetExecutionContext, run: BatchRun, error: BatchError | ModelsError) -> Failure:
@@ -180,7 +179,7 @@ def _recorded(context: AssetExecutionContext, run: BatchRun, error: BatchError |
     )
 
 
-def _metadata(run: BatchRun) -> dict[str, object]:
+def _metadata(run: BatchRun) -> dict[str, int | str | PathMetadataValue | TableMetadataValue]:
     points = {configuration.config_id: configuration.load_point for configuration in run.batch.configurations}
     measured = sorted(run.added, key=lambda m: (points[m.config_id].workload.name, points[m.config_id].concurrency or 0))
     columns = {
@@ -192,7 +191,7 @@ def _metadata(run: BatchRun) -> dict[str, object]:
         "output_tokens_per_s": "float",
         "failed": "int",
     }
-    metadata: dict[str, object] = {
+    metadata: dict[str, int | str | PathMetadataValue | TableMetadataValue] = {
         "load_points_added": len(measured),
         "load_points": len(points),
         "protocol": run.protocol,

@@ -9,11 +9,12 @@ from pathlib import Path
 from assets.benchmark.checkpoint import CheckpointStore
 from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.job import PROTOCOLS, Job, Measurement
-from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of
+from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
 from assets.benchmark.store import ResultStore
 from assets.benchmark.worker import EXIT_DONE
 from assets.matrix.spec import Batch
+from assets.models.artifacts import LocalArtifact
 
 
 class BatchError(Exception):
@@ -27,14 +28,6 @@ class BatchError(Exception):
         self.kind = kind
         self.retryable = retryable
         self.load_points = load_points or {}
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What the engine loads: the model file or folder, and its `tokenizer.json` where there is one."""
-
-    model_path: Path
-    tokenizer_path: Path | None
 
 
 @dataclass(slots=True)
@@ -68,8 +61,10 @@ class BatchRun:
             self.on_note(sentence)
         return self._not_done()
 
-    def measure(self, remaining: set[str], artifact: Artifact, executor: Executor, environment: Mapping[str, str]) -> None:
+    def measure(self, remaining: set[str], artifact: LocalArtifact, executor: Executor, environment: Mapping[str, str]) -> None:
         """Have `remaining` measured, taking each load point in as it is finished. Raises BatchError."""
+        # of the whole batch: a resumed one is launched as its first attempt was, or its load points could not be compared
+        parallel, tokens_per_request = launch_size(self.batch)
         job = Job(
             partition_key=self.batch.partition_key,
             deployment=deployment_of(self.batch.deployment),
@@ -79,6 +74,8 @@ class BatchRun:
             tokenizer_path=None if artifact.tokenizer_path is None else str(artifact.tokenizer_path.absolute()),
             protocol=self.protocol,
             checkpoint_dir=str(self.directory),
+            launch_parallel=parallel,
+            launch_tokens_per_request=tokens_per_request,
             repeat=self.repeat,
             seed=self.repeat,
         )

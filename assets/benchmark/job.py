@@ -35,7 +35,11 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side."""
+    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side.
+
+    `configurations` may be what remains of a batch; `launch_parallel` (requests at once) and `launch_tokens_per_request` (prompt and
+    output) are the maxima of the whole batch, for which the engine is launched.
+    """
 
     partition_key: str
     deployment: Mapping[str, object]
@@ -45,6 +49,8 @@ class Job:
     tokenizer_path: str | None
     protocol: str
     checkpoint_dir: str
+    launch_parallel: int
+    launch_tokens_per_request: int
     repeat: int = 0
     seed: int = 0
     engine_start_timeout_s: float = 300.0

@@ -40,16 +40,6 @@ class Plan:
     flags: Mapping[str, str | int | float | bool]
     load_points: tuple[PlannedLoadPoint, ...]
 
-    @property
-    def parallel(self) -> int:
-        """The highest concurrency of the batch: what the engine is launched for."""
-        return max(point.concurrency for point in self.load_points)
-
-    @property
-    def tokens_per_request(self) -> int:
-        """Prompt and output of the batch's longest workload."""
-        return max(point.workload.input_tokens + point.workload.output_tokens for point in self.load_points)
-
 
 def checkpoint_directory(state_dir: Path, partition_key: str, protocol: str, repeat: int) -> Path:
     """Where the worker keeps what it has finished of one batch."""
@@ -63,6 +53,13 @@ def configurations_of(batch: Batch, config_ids: frozenset[str] | set[str]) -> tu
         for configuration in batch.configurations
         if configuration.config_id in config_ids
     )
+
+
+def launch_size(batch: Batch) -> tuple[int, int]:
+    """What one engine launch must hold for all of a batch: requests at once, and tokens (prompt and output) of the longest request."""
+    points = [configuration.load_point for configuration in batch.configurations]
+    parallel = max(point.concurrency or 1 for point in points)
+    return parallel, max(point.workload.input_tokens + point.workload.output_tokens for point in points)
 
 
 def deployment_of(deployment: Deployment) -> dict[str, object]:
@@ -105,6 +102,8 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         raise JobError(f"protocol: {document['protocol']!r} is unknown; one of {', '.join(PROTOCOLS)}")
     for name in ("repeat", "seed"):
         _integer(document.get(name, 0), name, minimum=0)
+    parallel = _integer(document["launch_parallel"], "launch_parallel", minimum=1)
+    tokens_per_request = _integer(document["launch_tokens_per_request"], "launch_tokens_per_request", minimum=1)
     timeout_s = document.get("engine_start_timeout_s", 300.0)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s <= 0:
         raise JobError(f"engine_start_timeout_s: {timeout_s!r} is not a positive number of seconds")
@@ -116,6 +115,13 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     points = tuple(_load_point(item, f"configurations[{index}]") for index, item in enumerate(configurations))
     if len({point.config_id for point in points}) < len(points):
         raise JobError("configurations: a config_id is there twice")
+    for index, point in enumerate(points):
+        tokens = point.workload.input_tokens + point.workload.output_tokens
+        if point.concurrency > parallel or tokens > tokens_per_request:
+            raise JobError(
+                f"configurations[{index}]: {point.concurrency} requests at once of {tokens} tokens do not fit the launch, which is for "
+                f"{parallel} of {tokens_per_request} (launch_parallel, launch_tokens_per_request)"
+            )
     return Plan(
         job=Job(**{**document, "configurations": tuple(configurations)}),
         protocol=protocol,

@@ -110,8 +110,8 @@ class Runner:
             launch = Launch(
                 model_path=Path(self._plan.job.model_path),
                 port=free_port(),
-                parallel=self._plan.parallel,
-                tokens_per_request=self._plan.tokens_per_request,
+                parallel=self._plan.job.launch_parallel,
+                tokens_per_request=self._plan.job.launch_tokens_per_request,
                 tensor_parallel=self._plan.tensor_parallel,
                 flags=self._plan.flags,
             )

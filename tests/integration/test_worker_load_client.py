@@ -22,7 +22,7 @@ def url() -> Iterator[str]:
 
 
 def measure(
-    url: str, scenario: dict[str, object], requests: int = 4, concurrency: int = 2, expected: int | None = None, timeout_s: float = 30
+    url: str, scenario: dict[str, object], *, requests: int = 4, concurrency: int = 2, expected: int | None = None, timeout_s: float = 30
 ) -> tuple[list[RequestRecord], Endpoint]:
     """Records of requests that are known to the server by their index."""
     endpoint = Endpoint.parse(url)

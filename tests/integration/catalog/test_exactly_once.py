@@ -23,7 +23,7 @@ def rows(url: str) -> dict[str, int]:
     """How many rows each table of measurements has."""
     engine = make_engine(url)
     with transaction(engine) as connection:
-        found = {table: connection.execute(text(f"SELECT count(*) FROM catalog.{table}")).scalar_one() for table in TABLES}
+        found: dict[str, int] = {table: connection.execute(text(f"SELECT count(*) FROM catalog.{table}")).scalar_one() for table in TABLES}
     engine.dispose()
     return found
 
@@ -59,12 +59,17 @@ def test_a_connection_killed_before_the_commit_leaves_nothing(catalog: Catalog, 
     _, batches = stored_matrix(catalog)
     one = measurement(batches[0])
     engine = make_engine(catalog_url)
-    with pytest.raises(CatalogUnavailableError), transaction(engine) as connection:
-        assert results.add(connection, one, None, tool_version="0")
-        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        with transaction(engine) as other:
-            other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": backend})
-        connection.execute(text("SELECT 1"))
+
+    def add_and_lose_the_connection() -> None:
+        with transaction(engine) as connection:
+            assert results.add(connection, one, None, tool_version="0")
+            backend: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with transaction(engine) as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": backend})
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(CatalogUnavailableError):
+        add_and_lose_the_connection()
     engine.dispose()
     assert set(rows(catalog_url).values()) == {0}
     assert catalog.done([one.config_id], "demo", 0) == set()

@@ -42,7 +42,9 @@ def test_telemetry_that_runs_over_the_end_of_a_month_is_split(catalog: Catalog, 
     catalog.add(measurement(batches[0], at=datetime(2030, 2, 28, 23, 59, 59, tzinfo=UTC)), None)
     engine = make_engine(catalog_url)
     with transaction(engine) as connection:
-        counts = connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM catalog.gpu_telemetry GROUP BY 1 ORDER BY 1")).all()
+        counts = connection.execute(
+            text("SELECT tableoid::regclass::text, count(*) FROM catalog.gpu_telemetry GROUP BY 1 ORDER BY 1")
+        ).all()
         assert [tuple(row) for row in counts] == [("catalog.gpu_telemetry_p2030_02", 2), ("catalog.gpu_telemetry_p2030_03", 4)]
         assert rows_in_default(connection) == {"benchmark_results": 0, "gpu_telemetry": 0}
     engine.dispose()

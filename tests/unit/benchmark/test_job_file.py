@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assets.benchmark.job import PROTOCOLS, Job
-from assets.benchmark.job_file import JobError, configurations_of, deployment_of, plan_of, read_job, write_job
+from assets.benchmark.job_file import JobError, configurations_of, deployment_of, launch_size, plan_of, read_job, write_job
 from assets.benchmark.runner import request_count
 from tests.unit.benchmark.builders import batch
 
@@ -27,6 +27,8 @@ def job() -> Job:
         tokenizer_path=None,
         protocol="demo",
         checkpoint_dir="checkpoints",
+        launch_parallel=4,
+        launch_tokens_per_request=128,
     )
 
 
@@ -41,7 +43,8 @@ def test_a_job_comes_back_as_a_plan(tmp_path: Path) -> None:
     plan = read_job(tmp_path / "folder" / "job.json")
     assert [point.concurrency for point in plan.load_points] == [1, 2, 4]
     assert [point.config_id for point in plan.load_points] == [configuration.config_id for configuration in BATCH.configurations]
-    assert (plan.framework, plan.flags, plan.parallel, plan.tokens_per_request) == ("llama.cpp", {"threads": 1}, 4, 128)
+    assert (plan.framework, plan.flags) == ("llama.cpp", {"threads": 1})
+    assert (plan.job.launch_parallel, plan.job.launch_tokens_per_request) == launch_size(BATCH) == (4, 128)
 
 
 def test_only_the_remaining_configurations_go_into_a_job() -> None:
@@ -58,6 +61,9 @@ def test_only_the_remaining_configurations_go_into_a_job() -> None:
         (lambda d: d.update(configurations=[]), "at least one is needed"),
         (lambda d: d.update(repeat=-1), "repeat: a whole number of at least 0"),
         (lambda d: d.update(engine_start_timeout_s=0), "engine_start_timeout_s"),
+        (lambda d: d.update(launch_parallel=0), "launch_parallel: a whole number of at least 1"),
+        (lambda d: d.update(launch_parallel=2), r"configurations\[2\]: 4 requests at once .* do not fit the launch, which is for 2"),
+        (lambda d: d.update(launch_tokens_per_request=127), r"of 128 tokens do not fit the launch"),
         (lambda d: d.update(deployment=[]), "deployment: an object is needed"),
         (lambda d: d["configurations"].append(d["configurations"][0]), "there twice"),
         (lambda d: d["configurations"][1]["load_point"].update(concurrency=0), r"configurations\[1\]\.load_point\.concurrency"),
