@@ -250,7 +250,7 @@ class Hub:
         first_line = reason.strip().splitlines()[0] if reason.strip() else "no answer"
         return HubUnreachableError(
             f"the hub at {self.endpoint} is out of reach ({first_line}): check the network, or set DYNO_HUB_ENDPOINT to a mirror; "
-            "the models dyno-82m and dyno-135m and all shipped facts work without it"
+            "the models dyno-43m and dyno-82m and all shipped facts work without it"
         )
 
 
