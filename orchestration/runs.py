@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagster import AssetKey, DagsterEvent, DagsterInstance, Definitions
+from dagster import AssetKey, DagsterEvent, DagsterInstance, Definitions, PreviewWarning
 
 # Dagster's console logger writes every step event to standard error; a command shows progress instead. The UI has the events.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -47,14 +48,16 @@ class Runs:
         disabled = logging.root.manager.disable
         logging.disable(logging.ERROR)  # resources are logged outside the run's own logger
         try:
-            result = self._job.execute_in_process(
-                run_config=run_config,
-                instance=self._instance,
-                partition_key=partition_key,
-                asset_selection=list(assets),
-                tags=self._tags,
-                raise_on_error=False,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PreviewWarning)  # Dagster warns of its own Pipes
+                result = self._job.execute_in_process(
+                    run_config=run_config,
+                    instance=self._instance,
+                    partition_key=partition_key,
+                    asset_selection=list(assets),
+                    tags=self._tags,
+                    raise_on_error=False,
+                )
         finally:
             logging.disable(disabled)
         if not result.success:

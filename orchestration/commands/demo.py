@@ -172,7 +172,7 @@ def _print_measured(protocol: Protocol, measured: Sequence[MeasuredPoint], added
 def _print_rankings(rankings: Mapping[str, Any]) -> None:
     rows = [
         (
-            entry["rank"],
+            entry["score_rank"],
             entry["model_id"],
             entry["quantization"],
             entry["framework"],
