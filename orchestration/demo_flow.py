@@ -73,17 +73,11 @@ class DemoFlow:
             progress.update(task, description=f"registered {', '.join(models)}")
 
     def _prepare(self, model_id: str, hub_id: str | None) -> None:
-        with _bytes_progress() as progress, _warnings_shown():
-            tasks: dict[str, TaskID] = {}
-
-            def show(what: str, done_bytes: int, total_bytes: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total_bytes or None)
-                progress.update(tasks[what], completed=done_bytes)
-
-            registration = prepare_model(model_id, hub_id, models_config(self._settings), show)
+        with _BytesProgress() as progress, _warnings_shown():
+            registration = prepare_model(model_id, hub_id, models_config(self._settings), progress.show)
         if not registration.weights:
             raise DemoError(f"{hub_id or model_id} cannot be measured on this machine: {registration.no_weights}")
+        console.done(f"{model_id}: weights in {', '.join(weights.quantization for weights in registration.weights)}, checked")
 
     def batches(self, models: Mapping[str, str | None]) -> tuple[Batch, ...]:
         """The demo's batches: each model in two quantizations where it has them, under one workload.
@@ -112,10 +106,14 @@ class DemoFlow:
         with console.progress() as progress:
             for batch in batches:
                 version = batch.deployment.model_version
-                task = progress.add_task(f"{version.model_id} {version.quantization}", total=None)
+                name = f"{version.model_id} {version.quantization}"
+                task = progress.add_task(name, total=None)
                 path = checkpoint_directory(self._settings.state_dir, batch.partition_key, PROTOCOL.name, 0) / PROGRESS_NAME
                 with _followed(progress, task, path):
                     self._runs.materialize([AssetKey(asset)], batch.partition_key, {asset: {"protocol": PROTOCOL.name}})
+                total = progress.tasks[task].total or PROTOCOL.min_requests * len(batch.configurations)
+                there = progress.tasks[task].description == name
+                progress.update(task, total=total, completed=total, description=f"{name}: measured before" if there else None)
         return len(self.measured(batches)) - before
 
     def measured(self, batches: Sequence[Batch]) -> Sequence[MeasuredPoint]:
@@ -135,15 +133,27 @@ class DemoFlow:
         console.done("results checked, marts built and tested")
 
 
-def _bytes_progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeElapsedColumn(),
-        console=console.err,
-    )
+class _BytesProgress:
+    """A bar for each file that is made or fetched; nothing is shown where all are there."""
+
+    def __init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console.err)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _BytesProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tasks:
+            self._progress.stop()
+
+    def show(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        if not self._tasks:
+            self._progress.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total_bytes or None)
+        self._progress.update(self._tasks[what], completed=done_bytes)
 
 
 @contextmanager
@@ -193,8 +203,6 @@ def _followed(progress: Progress, task: TaskID, path: Path) -> Iterator[None]:
     finally:
         finished.set()
         thread.join()
-        total = progress.tasks[task].total
-        progress.update(task, total=total or 1, completed=total or 1)
 
 
 class _Bar:
