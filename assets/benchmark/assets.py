@@ -96,9 +96,9 @@ def build_benchmark_asset(hardware: HardwareConfig) -> AssetsDefinition:
         benchmark_executor: ResourceParam[Executor],
     ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read a parametrized one
         run = _start(context, config, catalog)
-        remaining = run.remaining()
-        context.log.info("%d load points taken in from an earlier attempt; %d to measure", len(run.added), len(remaining))
         try:
+            remaining = run.remaining()
+            context.log.info("%d load points taken in from an earlier attempt; %d to measure", len(run.added), len(remaining))
             if remaining:
                 _measure(context, run, remaining, hardware, benchmark_executor)
         except (BatchError, ModelsError) as error:
@@ -137,7 +137,7 @@ def _start(context: AssetExecutionContext, config: BenchmarkRunConfig, catalog: 
     batch = catalog.batch(context.partition_key)
     ids = [configuration.config_id for configuration in batch.configurations]
     repeat = catalog.next_repeat(ids, config.protocol) if config.remeasure else 0
-    return BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run_id, context.log.warning)
+    return BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run.run_id, context.log.warning)
 
 
 def _measure(context: AssetExecutionContext, run: BatchRun, remaining: set[str], hardware: HardwareConfig, executor: Executor) -> None:

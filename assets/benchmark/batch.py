@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.benchmark.checkpoint import CheckpointStore
+from assets.benchmark.checkpoint import CheckpointError, CheckpointStore
 from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.job import PROTOCOLS, Job, Measurement
 from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
 from assets.benchmark.store import ResultStore
-from assets.benchmark.worker import EXIT_DONE
+from assets.benchmark.worker import EXIT_BAD_JOB, EXIT_CHECKPOINT, EXIT_DONE
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact
+
+# What a worker may have to say before it has a progress file, or when it cannot write one: its exit code and its log tell.
+_KINDS_WITHOUT_PROGRESS = {EXIT_BAD_JOB: "bad_job", EXIT_CHECKPOINT: "checkpoint"}
 
 
 class BatchError(Exception):
@@ -56,7 +59,7 @@ class BatchRun:
         return checkpoint_directory(self.state_dir, self.batch.partition_key, self.protocol, self.repeat)
 
     def remaining(self) -> set[str]:
-        """The configurations that are not in the catalog yet, after taking in what an earlier attempt left on disk."""
+        """The configurations that are not in the catalog yet, after taking in what an earlier attempt left on disk. Raises BatchError."""
         for sentence in self._ingest(self._not_done()):
             self.on_note(sentence)
         return self._not_done()
@@ -79,7 +82,10 @@ class BatchRun:
             repeat=self.repeat,
             seed=self.repeat,
         )
-        ended = executor.run(job, environment, self._on_poll)
+        try:
+            ended = executor.run(job, environment, self._on_poll)
+        except CheckpointError as error:
+            raise BatchError("checkpoint", str(error), retryable=False) from error
         self._ingest(self._not_done())
         if ended.exit_code != EXIT_DONE or self._not_done():
             raise self._error(ended)
@@ -104,7 +110,10 @@ class BatchRun:
 
     def _ingest(self, config_ids: Sequence[str] | set[str]) -> list[str]:
         """Take finished load points in; returns a sentence about each damaged file."""
-        measurements, damaged = CheckpointStore(self.directory).finished(sorted(config_ids))
+        try:
+            measurements, damaged = CheckpointStore(self.directory).finished(sorted(config_ids))
+        except CheckpointError as error:
+            raise BatchError("checkpoint", str(error), retryable=False) from error
         for measurement in measurements.values():
             if self.store.add(measurement, self.run_id):
                 self.added.append(measurement)
@@ -117,6 +126,9 @@ class BatchRun:
         if self._load_point_failures:
             detail = "; ".join(f"{config_id[:8]}: {detail}" for config_id, (_, detail) in self._load_point_failures.items())
             return BatchError("load_point_failed", detail, True, self._load_point_failures)
+        if ended.exit_code in _KINDS_WITHOUT_PROGRESS:
+            lines = ended.log_tail.splitlines() or [f"the worker ended with exit code {ended.exit_code} and could not say why"]
+            return BatchError(_KINDS_WITHOUT_PROGRESS[ended.exit_code], f"{lines[-1]} ({self.directory})", retryable=False)
         if ended.exit_code < 0:
             return BatchError("worker_killed", f"the worker was killed by signal {-ended.exit_code}; what it had finished is kept", True)
         return BatchError("worker_failed", f"the worker ended with exit code {ended.exit_code}:\n{ended.log_tail}", True)

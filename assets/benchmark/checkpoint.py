@@ -43,7 +43,7 @@ class CheckpointStore:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder, prove that it can be written, and keep every other worker out. Raises CheckpointError."""
-        with _clear_errors(self.directory):
+        with clear_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -75,14 +75,12 @@ class CheckpointStore:
     def load(self, config_id: str) -> Measurement | None:
         """The finished load point; None when there is none. Raises CorruptCheckpointError, and CheckpointError when it cannot be read."""
         path = self.directory / f"{config_id}.json"
-        try:
-            with _clear_errors(path):
-                content = path.read_bytes()
-        except FileNotFoundError:
+        content = _content(path)
+        if content is None:
             return None
         try:
             return self._checked(json.loads(content), config_id)
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CorruptCheckpointError(f"{path} is damaged and its load point will be measured again: {error}") from error
 
     def finished(self, config_ids: Iterable[str]) -> tuple[dict[str, Measurement], list[str]]:
@@ -108,15 +106,16 @@ class CheckpointStore:
         if measurement.config_id != config_id:
             raise ValueError("it is of another configuration")
         evidence = self.directory / str(measurement.artifact["requests"])
-        with _clear_errors(evidence):
-            content = evidence.read_bytes()
+        content = _content(evidence)
+        if content is None:
+            raise ValueError(f"{evidence.name} is not there")
         if hashlib.sha256(content).hexdigest() != measurement.artifact["sha256"]:
             raise ValueError(f"{evidence.name} does not agree with its checksum")
         return measurement
 
     def _write_atomically(self, path: Path, content: bytes) -> None:
         temporary = path.with_name(f"{path.name}.part")
-        with _clear_errors(path):
+        with clear_errors(path):
             try:
                 with temporary.open("wb") as file:
                     file.write(content)
@@ -150,19 +149,27 @@ def _digest(document: object) -> str:
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
+def _content(path: Path) -> bytes | None:
+    """A file's bytes; None where there is no such file. Raises CheckpointError."""
+    with clear_errors(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
 @contextlib.contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into sentences. A file that is not there stays FileNotFoundError."""
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about `path` into sentences. Raises CheckpointError."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         advice = {
             errno.ENOSPC: "the disk is full: free some space and start again; what is finished is kept",
             errno.EDQUOT: "the disk quota is used up: free some space and start again; what is finished is kept",
             errno.EROFS: "the file system is read-only: set DYNO_STATE_DIR to a folder that can be written",
             errno.EACCES: "this user may not write there: change the folder's permissions, or set DYNO_STATE_DIR",
+            errno.EPERM: "this user may not write there: change the folder's permissions, or set DYNO_STATE_DIR",
             errno.ENOTDIR: "a file is where a folder should be: remove it, or set DYNO_STATE_DIR",
             errno.EEXIST: "a file is where a folder should be: remove it, or set DYNO_STATE_DIR",
         }.get(error.errno or 0, error.strerror or str(error))

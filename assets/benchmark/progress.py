@@ -14,7 +14,9 @@ Every event has `event` and `at` (ISO 8601, UTC). The kinds and their further fi
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -58,7 +60,9 @@ class Reporter:
         """Report one event."""
         record = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
         for sink in self._sinks:
-            sink(record)
+            # a full disk or a closed pipe must not end a measurement: the checkpoints say what is finished, not the progress
+            with contextlib.suppress(OSError):
+                sink(record)
 
     def engine_starting(self, framework: str, waited_s: float) -> None:
         """Report that the engine is still starting, at the same pace."""
@@ -79,21 +83,25 @@ class Reporter:
 
 def json_to_stderr(event: Event) -> None:
     """A sink: JSON lines on standard error."""
-    sys.stderr.write(json.dumps(event) + "\n")
-    sys.stderr.flush()
+    _to_stderr(json.dumps(event))
 
 
 def text_to_stderr(event: Event) -> None:
     """A sink: a line of text for a person on standard error."""
     sentence = describe(event)
     if sentence is not None:
-        sys.stderr.write(sentence + "\n")
-        sys.stderr.flush()
+        _to_stderr(sentence)
+
+
+def _to_stderr(line: str) -> None:
+    """Past Python's buffer: what a full disk has refused would be tried again at exit, and change the exit code."""
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
 
 
 def json_to_file(path: Path) -> Sink:
     """A sink: JSON lines in a file of this run only."""
-    path.write_text("", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        path.write_text("", encoding="utf-8")
 
     def sink(event: Event) -> None:
         with path.open("a", encoding="utf-8") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from assets.benchmark.store import BatchFailure
 from assets.catalog import tables
@@ -36,6 +37,6 @@ def needing_review(connection: Connection, hardware_id: str) -> dict[str, str]:
         select(failure.partition_key, failure.detail)
         .where(failure.needs_review, failure.partition_key.in_(of_hardware))
         .order_by(failure.partition_key, failure.occurred_at.desc())
-        .distinct(failure.partition_key)
+        .ext(distinct_on(failure.partition_key))
     )
     return {row.partition_key: row.detail for row in rows}

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from assets.catalog import tables
 from assets.catalog.errors import UnknownModelError
@@ -87,7 +87,7 @@ def versions(connection: Connection, model_id: str) -> Sequence[ModelVersion]:
         select(version.model_id, version.quantization, version.revision)
         .where(version.model_id == model_id, version.last_registered_at.is_not(None))
         .order_by(version.quantization, version.last_registered_at.desc())
-        .distinct(version.quantization)
+        .ext(distinct_on(version.quantization))
     )
     return [ModelVersion(row.model_id, row.quantization, row.revision) for row in rows]
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, distinct, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError, IntegrityError
 
 from assets.benchmark.job import Measurement, MeasurementKind, Summary
 from assets.catalog import provenance, tables
@@ -45,6 +46,19 @@ def add(connection: Connection, measurement: Measurement, run_id: str | None, *,
         )
     if not _claim(connection, measurement, run_id):
         return False
+    try:
+        _insert(connection, measurement, tool_version)
+    except (DataError, IntegrityError) as error:
+        raise _invalid(measurement, str(error.orig).strip().splitlines()[0]) from error
+    connection.execute(
+        update(tables.JobFailure)
+        .where(tables.JobFailure.partition_key == measurement.partition_key, tables.JobFailure.needs_review)
+        .values(needs_review=False)
+    )
+    return True
+
+
+def _insert(connection: Connection, measurement: Measurement, tool_version: str) -> None:
     origin = provenance.record(connection, _origin(measurement, tool_version))
     connection.execute(insert(tables.BenchmarkResult).values(_row(measurement, origin)))
     telemetry = [
@@ -54,12 +68,6 @@ def add(connection: Connection, measurement: Measurement, run_id: str | None, *,
     if telemetry:
         # two samples of one device at one instant are one sample
         connection.execute(insert(tables.GpuTelemetry).on_conflict_do_nothing(), telemetry)
-    connection.execute(
-        update(tables.JobFailure)
-        .where(tables.JobFailure.partition_key == measurement.partition_key, tables.JobFailure.needs_review)
-        .values(needs_review=False)
-    )
-    return True
 
 
 def done(connection: Connection, config_ids: Collection[str], protocol: str, repeat: int) -> set[str]:

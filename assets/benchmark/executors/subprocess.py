@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from assets.benchmark.checkpoint import clear_errors
 from assets.benchmark.engines.process import import_environment
 from assets.benchmark.executors.protocol import WorkerExit
 from assets.benchmark.guard import guarded
@@ -51,10 +52,12 @@ class SubprocessExecutor:
         """See Executor.run. The worker dies with this process, even when that is killed."""
         folder = Path(job.checkpoint_dir)
         job_path, log_path, progress = folder / JOB_NAME, folder / LOG_NAME, folder / PROGRESS_NAME
-        write_job(job, job_path)
-        progress.unlink(missing_ok=True)
+        with clear_errors(folder):
+            write_job(job, job_path)
+            progress.unlink(missing_ok=True)
+            log = log_path.open("wb")
         inherited = {name: value for name, value in import_environment().items() if not name.startswith(WITHHELD_PREFIXES)}
-        with log_path.open("wb") as log:
+        with log:
             process = subprocess.Popen(
                 guarded([sys.executable, "-m", "assets.benchmark", "--job", str(job_path)]),
                 stdin=subprocess.DEVNULL,
