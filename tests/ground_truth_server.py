@@ -5,8 +5,8 @@ process. `GET /truth` returns, by the request's `user` field, when the request c
 
 Scenario fields (all optional): `ttft_ms`, `gap_ms`, `chunks`, `tokens_per_chunk`, `role_chunk` (an empty first chunk at once),
 `usage_delay_ms` (pause before the trailing usage chunk), `framing` (`chunked`, `close`), `bytes_per_write` (tear the stream), `fault`:
-`http_404`, `http_500`, `not_http`, `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `never`; `close_after` (close the
-connection after the response, without saying so), `reject_fields` (answer 400 when one of them is in the body).
+`http_404`, `http_429`, `http_500`, `not_http`, `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `never`; `close_after`
+(close the connection after the response, without saying so), `reject_fields` (answer 400 when one of them is in the body).
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class GroundTruth:
         fault = scenario.get("fault")
         if body["model"] != "truth" or fault == "http_404":
             _answer(writer, 404, b'{"error":{"message":"no such model"}}')
+        elif fault == "http_429":
+            _answer(writer, 429, b'{"error":{"message":"too many requests"}}')
         elif fault == "http_500":
             _answer(writer, 500, b'{"error":{"message":"broken"}}')
         elif any(name in body for name in scenario.get("reject_fields", ())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from assets.benchmark.load.client import Endpoint
 from assets.benchmark.load.closed_loop import run_closed_loop, run_until_stopped
 from assets.benchmark.load.completions import COMPLETIONS_PATH, RequestRecord, completion_body, decode
 from assets.benchmark.load.session import CalibrationError, LoadSession, never
+from assets.benchmark.load.statistics import Asked, load_statistics
 from tests import ground_truth_server
 
 
@@ -22,13 +24,21 @@ def url() -> Iterator[str]:
 
 
 def measure(
-    url: str, scenario: dict[str, object], *, requests: int = 4, concurrency: int = 2, expected: int | None = None, timeout_s: float = 30
+    url: str,
+    scenario: dict[str, object],
+    *,
+    requests: int = 4,
+    concurrency: int = 2,
+    expected: int | None = None,
+    timeout_s: float = 30,
+    first: dict[str, object] | None = None,
 ) -> tuple[list[RequestRecord], Endpoint]:
-    """Records of requests that are known to the server by their index."""
+    """Records of requests that are known to the server by their index. The first may have a scenario of its own."""
     endpoint = Endpoint.parse(url)
+    scenarios = [scenario if index or first is None else first for index in range(requests)]
     payloads = [
-        endpoint.request("POST", COMPLETIONS_PATH, completion_body("truth", [1] * 8, 4, {"user": str(i), "scenario": scenario}))
-        for i in range(requests)
+        endpoint.request("POST", COMPLETIONS_PATH, completion_body("truth", [1] * 8, 4, {"user": str(i), "scenario": of_request}))
+        for i, of_request in enumerate(scenarios)
     ]
     exchanges = run_until_stopped(lambda: run_closed_loop(endpoint, payloads, concurrency, timeout_s), never)
     return [decode(exchange, expected) for exchange in exchanges], endpoint
@@ -56,11 +66,35 @@ def test_ttft_and_e2e_are_those_of_the_server_request_by_request(url: str) -> No
         assert (record.chunks, record.output_tokens, record.input_tokens) == (4, 4, 8)
 
 
-def test_chunks_of_several_tokens_do_not_falsify_tpot(url: str) -> None:
+def test_every_gap_is_between_arrivals_and_tpot_leaves_the_first_token_out(url: str) -> None:
+    """No chunk is stamped before the server sent it; the gaps add up to what lies between first and last token."""
+    records, _ = measure(url, {"ttft_ms": 150, "gap_ms": 20, "chunks": 5}, expected=5)
+    known = truth(url)["requests"]
+    for record in records:
+        assert record.ttft_ms is not None
+        assert record.e2e_ms is not None
+        assert len(record.token_gaps_ms) == 4
+        arrivals_ms = accumulate(record.token_gaps_ms, initial=record.start_ns / 1e6 + record.ttft_ms)
+        assert all(arrival >= sent / 1e6 for arrival, sent in zip(arrivals_ms, known[str(record.index)]["sent_ns"], strict=True))
+        assert sum(record.token_gaps_ms) == pytest.approx(record.e2e_ms - record.ttft_ms)
+        assert record.tpot_ms == pytest.approx((record.e2e_ms - record.ttft_ms) / 4)
+
+
+def test_chunks_of_several_tokens_do_not_falsify_tpot_and_are_flagged(url: str) -> None:
     records, _ = measure(url, {"gap_ms": 40, "chunks": 3, "tokens_per_chunk": 5}, expected=15)
     for record in records:
         assert record.failure is None
         assert record.tpot_ms == pytest.approx(sum(record.token_gaps_ms) / 14)
+    assert "multi_token_chunks" in load_statistics(records, Asked(output_tokens=15)).quality_flags
+
+
+def test_a_stream_sends_its_next_request_without_waiting_for_the_others(url: str) -> None:
+    """One request takes 1 s, the others next to nothing: they all pass on the second stream meanwhile, never more than two at once."""
+    records, _ = measure(url, {"ttft_ms": 10}, requests=8, concurrency=2, first={"ttft_ms": 1000})
+    assert all(record.start_ns < records[0].end_ns for record in records[1:])
+    for record in records:
+        in_flight = [other for other in records if other.start_ns <= record.start_ns < other.end_ns]
+        assert 1 <= len(in_flight) <= 2
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
@@ -88,6 +122,7 @@ def test_a_server_that_closes_without_saying_so_loses_no_request(url: str) -> No
     ("scenario", "kind"),
     [
         ({"fault": "http_404"}, "http_4xx"),
+        ({"fault": "http_429"}, "http_4xx"),
         ({"fault": "http_500"}, "http_5xx"),
         ({"fault": "not_http"}, "malformed_http"),
         ({"fault": "close_mid_stream"}, "disconnected"),
@@ -125,3 +160,12 @@ def test_a_refusal_while_calibrating_is_told(url: str) -> None:
     with pytest.raises(CalibrationError, match="no such model") as caught:
         LoadSession(Endpoint.parse(url), "other", 10.0).calibrated_prompts(seed=0)
     assert caught.value.failure == "http_4xx"
+
+
+def test_failures_are_counted_beside_what_succeeded(url: str) -> None:
+    """One request of six is refused: the others' numbers stand, and the load point says so."""
+    records, _ = measure(url, {}, requests=6, expected=4, first={"fault": "http_429"})
+    statistics = load_statistics(records, Asked())
+    assert (statistics.requests_sent, statistics.requests_completed, statistics.failures) == (6, 5, {"http_4xx": 1})
+    assert "request_failures" in statistics.quality_flags
+    assert "too many requests" in records[0].detail
