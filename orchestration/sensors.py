@@ -12,6 +12,7 @@ from dagster import (
     DefaultSensorStatus,
     ResourceParam,
     RunRequest,
+    RunsFilter,
     RunStatusSensorContext,
     SensorDefinition,
     SensorEvaluationContext,
@@ -44,6 +45,7 @@ HUB_INTERVAL_S = 60
 RESULTS_INTERVAL_S = 30
 # A tick has a minute; one model takes two or three requests.
 MODELS_PER_TICK = 20
+UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
 
 
 def build_sensors(settings: Settings) -> Sequence[SensorDefinition]:
@@ -187,4 +189,6 @@ def new_results(context: SensorEvaluationContext, catalog: ResourceParam[Catalog
     results = sum(count.results for count in catalog.result_counts())
     if str(results) == (context.cursor or "0"):
         return SkipReason("no new results")
+    if context.instance.get_run_ids(RunsFilter(job_name=rankings.name, statuses=UNDER_WAY), limit=1):
+        return SkipReason("a run that will rank them is under way")
     return SensorResult(run_requests=[RunRequest(run_key=f"results-{results}")], cursor=str(results))
