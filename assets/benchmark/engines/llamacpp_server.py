@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before the server's threads, which inherit it
+    # for the log: which of the CPU's instructions this build uses, which explains a prefill that is slower than another build's
+    print(xllamacpp.get_system_info(), flush=True)
     server = xllamacpp.Server(parameters(arguments))
     print(f"serving on {server.listening_address}", flush=True)
     signal.sigwait(stop)
