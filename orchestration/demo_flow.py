@@ -26,7 +26,6 @@ from assets.models.registration import prepare_model
 from assets.rankings.assets import GROUP as RANKINGS_GROUP
 from orchestration import console
 from orchestration.definitions import defs
-from orchestration.resources import models_config
 from orchestration.runs import Runs
 from orchestration.settings import Settings
 
@@ -74,7 +73,7 @@ class DemoFlow:
 
     def _prepare(self, model_id: str, hub_id: str | None) -> None:
         with _BytesProgress() as progress, _warnings_shown():
-            registration = prepare_model(model_id, hub_id, models_config(self._settings), progress.show)
+            registration = prepare_model(model_id, hub_id, self._settings.models_config(), progress.show)
         if not registration.weights:
             raise DemoError(f"{hub_id or model_id} cannot be measured on this machine: {registration.no_weights}")
         console.done(f"{model_id}: weights in {', '.join(weights.quantization for weights in registration.weights)}, checked")

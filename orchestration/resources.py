@@ -9,10 +9,7 @@ from dagster import ResourceDefinition, resource
 
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.catalog.repository import Catalog
-from assets.models.config import ModelsConfig
 from orchestration.settings import Settings
-
-GIB = 2**30
 
 
 class DatabaseNotSetError(Exception):
@@ -36,21 +33,10 @@ def catalog_resource() -> Iterator[Catalog]:
         catalog.close()
 
 
-def models_config(settings: Settings) -> ModelsConfig:
-    """What the models stage needs of the settings."""
-    return ModelsConfig(
-        state_dir=settings.state_dir,
-        hub_endpoint=settings.hub_endpoint,
-        allowed_licences=settings.allowed_licences,
-        local_download_limit_bytes=int(settings.local_download_limit_gib * GIB),
-        hub_token=settings.hub_token.get_secret_value() if settings.hub_token else None,
-    )
-
-
 def build_resources(settings: Settings) -> dict[str, object]:
     """Resources by the names that the assets ask for."""
     return {
         "catalog": catalog_resource,
         "benchmark_executor": ResourceDefinition.hardcoded_resource(SubprocessExecutor()),
-        "models_config": ResourceDefinition.hardcoded_resource(models_config(settings)),
+        "models_config": ResourceDefinition.hardcoded_resource(settings.models_config()),
     }

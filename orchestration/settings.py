@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assets.models.config import ModelsConfig
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PROBE_BYTES = 1 << 20
+GIB = 1 << 30
 
 PERMISSIVE_LICENCES = (
     "apache-2.0",
@@ -88,6 +91,16 @@ class Settings(BaseSettings):
     docs_port: Port | None = Field(None, description="Port of the dbt docs site. Unset: 8080, or a free one when that is taken.")
     postgres_port: Port | None = Field(None, description="Port of the embedded PostgreSQL. Unset: any free one.")
     redis_port: Port | None = Field(None, description="Port of the embedded Valkey. Unset: any free one.")
+
+    def models_config(self) -> ModelsConfig:
+        """What the models stage needs of the settings."""
+        return ModelsConfig(
+            state_dir=self.state_dir,
+            hub_endpoint=self.hub_endpoint,
+            allowed_licences=self.allowed_licences,
+            local_download_limit_bytes=int(self.local_download_limit_gib * GIB),
+            hub_token=self.hub_token.get_secret_value() if self.hub_token else None,
+        )
 
     @field_validator(
         "followed_authors", "followed_tags", "allowed_licences", "auto_benchmark_hardware", "auto_benchmark_workloads", mode="before"

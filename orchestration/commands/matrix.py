@@ -18,8 +18,13 @@ from assets.matrix.dimensions import load_frameworks, load_hardware, load_worklo
 from assets.matrix.errors import UnknownDimensionError
 from assets.matrix.generate import Cell, matrices_of
 from assets.matrix.rules import RULES
+from assets.matrix.spec import ModelVersion
 from assets.models.facts import QUANTIZATIONS, ModelFacts
+from assets.models.ids import is_hub_id
+from assets.models.registration import plan_hub_model
+from assets.models.registry import find_model, find_model_id
 from orchestration import console
+from orchestration.settings import load_settings
 
 GIB = 1 << 30
 TABLE_ROWS = 30
@@ -102,10 +107,10 @@ def matrix(  # noqa: PLR0917  # one parameter an option; typer passes them by na
     if as_csv and (as_json or count):
         raise MatrixCommandError(f"--csv and {'--json' if as_json else '--count'} exclude each other: give one of them")
     selection.check()
-    facts = find_facts(model)
+    facts, versions = _known_or_from_hub(model)
 
     started = time.perf_counter()
-    matrices = matrices_of(facts)
+    matrices = matrices_of(facts, versions)
     elapsed_ms = (time.perf_counter() - started) * 1000
 
     cells = [cell for one in matrices for cell in one.cells if selection.has(cell)]
@@ -127,12 +132,20 @@ def matrix(  # noqa: PLR0917  # one parameter an option; typer passes them by na
     writer.writerows(records)
 
 
-def find_facts(name: str) -> ModelFacts:
-    """Facts of a model that ships with Dyno or is known here; else, for organisation/name, what the hub says.
+def _known_or_from_hub(name: str) -> tuple[ModelFacts, list[ModelVersion] | None]:
+    """Facts of a shipped or local model, else of organisation/name on the hub; and the versions that a hub model would have.
 
-    Raises the errors of assets.models, which say what to do.
+    Raises ModelsError, which says what to do.
     """
-    raise NotImplementedError(name)
+    if find_model_id(name) is not None or not is_hub_id(name):
+        return find_model(name), None
+    from assets.models.hub import Hub  # noqa: PLC0415  # the hub's library takes half a second that a shipped model must not pay
+
+    config = load_settings().models_config()
+    plan = plan_hub_model(Hub(config.hub_endpoint, config.hub_token), name, config)
+    revisions = {} if plan.weights is None else plan.weights.revisions
+    facts = plan.described.facts
+    return facts, [ModelVersion(facts.model_id, quantization, revision) for quantization, revision in revisions.items()]
 
 
 def _among(name: str, names: Collection[str]) -> bool:
@@ -155,8 +168,8 @@ def _print_counts(facts: ModelFacts, cells: Sequence[Cell], elapsed_ms: float, a
         return
     sentences = {rule.code: rule.sentence for rule in RULES}
     rows: list[tuple[str, int, str]] = [("generated", len(cells), ""), ("feasible", feasible, "")]
-    rows += [(f"rejected: {code}", number, f"Not so: {sentences[code]}") for code, number in reasons.most_common()]
-    console.print_table(f"{facts.name}: configurations", ("", "Configurations", "Rule"), rows)
+    rows += [(f"rejected: {code}", number, sentences[code]) for code, number in reasons.most_common()]
+    console.print_table(f"{facts.name}: configurations", ("", "Configurations", "Condition that does not hold"), rows)
     console.note(f"generated in {elapsed_ms:.0f} ms")
 
 

@@ -1,0 +1,73 @@
+"""`./dyno demo`: from nothing to a recommendation, and again without measuring anything twice."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from itertools import pairwise
+
+import pytest
+
+from assets.models.folders import model_dir
+from tests.e2e.conftest import MODEL, Demo, dyno
+
+pytestmark = [pytest.mark.engine, pytest.mark.services, pytest.mark.timeout(900)]
+
+REQUESTS = 20
+LEVELS = [1, 2, 4, 8, 16]
+
+
+def test_every_load_point_is_measured_on_the_requests_that_are_promised(demo: Demo) -> None:
+    """Two quantizations at five load levels, 20 requests each, every one completed with all of its tokens."""
+    measured = demo.document["measured"]
+    assert demo.document["measured_now"] == len(measured) == 10
+    assert {point["quantization"] for point in measured} == {"q8_0", "q4_0"}
+    for quantization in ("q8_0", "q4_0"):
+        assert [point["concurrency"] for point in measured if point["quantization"] == quantization] == LEVELS
+    assert {(point["requests_completed"], point["requests_failed"], point["kind"]) for point in measured} == {(REQUESTS, 0, "measured")}
+    assert "20 requests" in demo.document["protocol"]["description"]
+
+
+def test_a_number_is_what_its_evidence_says(demo: Demo) -> None:
+    """The recommendation's evidence names a measurement of this run, and the request records behind it give its throughput again."""
+    best = demo.document["recommendation"]["recommendations"][0]
+    evidence = best["evidence"][0]
+    point = next(point for point in demo.document["measured"] if point["measurement_id"] == evidence["id"])
+    assert best["operating_point"]["output_tokens_per_s"] == pytest.approx(point["output_tokens_per_s"])
+
+    checkpoint = demo.state_dir / evidence["source"].replace(".requests.jsonl.gz", ".json")
+    measurement = json.loads(checkpoint.read_text())["measurement"]
+    packed = (demo.state_dir / evidence["source"]).read_bytes()
+    assert hashlib.sha256(packed).hexdigest() == measurement["artifact"]["sha256"]
+    requests = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+    assert len(requests) == REQUESTS
+    tokens = sum(request["output_tokens"] for request in requests)
+    assert tokens == REQUESTS * point_output_tokens(demo)
+    assert tokens / measurement["duration_s"] == pytest.approx(point["output_tokens_per_s"])
+
+
+def point_output_tokens(demo: Demo) -> int:
+    """The output length of the demo's workload."""
+    return int(demo.document["recommendation"]["recommendations"][0]["operating_point"]["output_tokens"])
+
+
+def test_the_ranking_is_complete_and_in_order(demo: Demo) -> None:
+    """Both deployments are ranked, by falling score."""
+    items = demo.document["rankings"]["items"]
+    assert [item["score_rank"] for item in items] == [1, 2]
+    assert all(better["score"] >= worse["score"] for better, worse in pairwise(items))
+
+
+def test_again_it_measures_nothing_and_repairs_what_is_damaged(demo: Demo) -> None:
+    """A damaged model file is reported and made anew; every measurement that is there stays as it is."""
+    damaged = model_dir(demo.state_dir, MODEL) / "f16" / "model.gguf"
+    with damaged.open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"damage")
+    ended = dyno("demo", "--model", MODEL, "--json", state_dir=demo.state_dir)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{damaged} is damaged" in ended.stderr.replace("\n", "")
+    document = json.loads(ended.stdout)
+    assert document["measured_now"] == 0
+    assert document["measured"] == demo.document["measured"]
