@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     )
     local_download_limit_gib: float = Field(4.0, gt=0, description="Largest model (GiB of weights) that is fetched for the local engine.")
     protocol: Literal["demo", "standard"] = Field(
-        "standard", description="Requests per load point: `demo` is quick, `standard` is what rankings prefer."
+        "standard", description="Requests per load point where a run does not say: `demo` is quick, rankings prefer `standard`."
     )
 
     dagster_port: Port | None = Field(None, description="Port of the Dagster UI. Unset: 3000, or a free one when that is taken.")

@@ -50,7 +50,7 @@ from assets.models.errors import ModelsError
 
 MAX_RETRIES = 2
 RETRY_DELAY_S = 10.0
-DEFAULT_PROTOCOL = "standard"
+DEFAULT_PROTOCOL = os.environ.get("DYNO_PROTOCOL") or "standard"
 
 
 class BenchmarkRunConfig(Config):
