@@ -26,7 +26,7 @@ from assets.rankings.dbt import DbtError, NodeResult, prepare, stream
 from assets.rankings.manifest import Check, Manifest, Model, read_manifest
 
 GROUP = "rankings"
-POOL = "dbt"
+POOL = "cpu"  # that of the batches on this machine: a build beside a measurement would be measured with it
 
 RunDbt = Callable[[str, Sequence[str]], Iterator[NodeResult]]
 Event = MaterializeResult[None] | AssetCheckResult

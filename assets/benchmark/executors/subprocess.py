@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from assets.benchmark.checkpoint import clear_errors
@@ -27,6 +29,7 @@ TERM_GRACE_S = 15.0
 LOG_TAIL_BYTES = 4096
 JOB_NAME = "job.json"
 LOG_NAME = "worker.log"
+TURN_NAME = ".turn"
 # The worker needs none of the platform's settings; some of them are secrets.
 WITHHELD_PREFIXES = ("DYNO_", "HF_TOKEN")
 
@@ -49,8 +52,15 @@ class SubprocessExecutor:
         )
 
     def run(self, job: Job, environment: Mapping[str, str], on_poll: Callable[[Sequence[Event]], None]) -> WorkerExit:
-        """See Executor.run. The worker dies with this process, even when that is killed."""
+        """See Executor.run. The worker dies with this process, even when that is killed.
+
+        Batches on one machine take turns, whichever process runs them: two at once would measure each other.
+        """
         folder = Path(job.checkpoint_dir)
+        with _turn(folder.parents[1] / TURN_NAME, on_poll):
+            return self._run(job, folder, environment, on_poll)
+
+    def _run(self, job: Job, folder: Path, environment: Mapping[str, str], on_poll: Callable[[Sequence[Event]], None]) -> WorkerExit:
         job_path, log_path, progress = folder / JOB_NAME, folder / LOG_NAME, folder / PROGRESS_NAME
         with clear_errors(folder):
             write_job(job, job_path)
@@ -76,6 +86,23 @@ class SubprocessExecutor:
         finally:
             _stop(process)
         return WorkerExit(process.returncode, log_path.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def _turn(path: Path, on_poll: Callable[[Sequence[Event]], None]) -> Iterator[None]:
+    """Hold the lock file; it is free again when this process ends, however it does."""
+    with clear_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                on_poll(())
+                time.sleep(POLL_S)
+        yield
 
 
 def _is_a(gpu_type: str, product: str) -> bool:
