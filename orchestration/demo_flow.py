@@ -34,6 +34,7 @@ WORKLOAD = "chat_short"
 HARDWARE = "cpu"
 PROTOCOL = PROTOCOLS["demo"]
 FOLLOW_INTERVAL_S = 0.2
+SMALL_FILE_BYTES = 1 << 20
 
 
 class DemoError(Exception):
@@ -105,7 +106,7 @@ class DemoFlow:
         with console.progress() as progress:
             for batch in batches:
                 version = batch.deployment.model_version
-                name = f"{version.model_id} {version.quantization}"
+                name = f"{version.model_id.rpartition('--')[2]} {version.quantization}"
                 task = progress.add_task(name, total=None)
                 path = checkpoint_directory(self._settings.state_dir, batch.partition_key, PROTOCOL.name, 0) / PROGRESS_NAME
                 with _followed(progress, task, path):
@@ -133,7 +134,7 @@ class DemoFlow:
 
 
 class _BytesProgress:
-    """A bar for each file that is made or fetched; nothing is shown where all are there."""
+    """A bar for each large file that is made or fetched; nothing is shown where all are there."""
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
@@ -148,6 +149,8 @@ class _BytesProgress:
             self._progress.stop()
 
     def show(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        if 0 < total_bytes < SMALL_FILE_BYTES:
+            return
         if not self._tasks:
             self._progress.start()
         if what not in self._tasks:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dagster import AssetSelection, ScheduleDefinition, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from assets.benchmark.assets import HARDWARE, partitions_of, suffix_of
+from assets.benchmark.assets import HARDWARE, suffix_of
 from assets.catalog.assets import RESULTS_KEY
 from assets.matrix.assets import TEST_MATRIX_KEY
-from assets.models.assets import MODEL_KEY, models_partitions
+from assets.models.assets import MODEL_KEY
 from assets.rankings.assets import GROUP as RANKINGS_GROUP
 
 DAILY_CRON = "15 3 * * *"
@@ -16,14 +16,12 @@ DAILY_CRON = "15 3 * * *"
 register_model = define_asset_job(
     "register_model",
     AssetSelection.assets(MODEL_KEY, TEST_MATRIX_KEY),
-    partitions_def=models_partitions,
     description="A model's facts and weights, then its matrix and the partitions of its batches.",
 )
 measure_jobs: dict[str, UnresolvedAssetJobDefinition] = {
     hardware.hardware_id: define_asset_job(
         f"measure_{suffix_of(hardware.hardware_id)}",
         AssetSelection.assets(f"benchmark_{suffix_of(hardware.hardware_id)}"),
-        partitions_def=partitions_of(hardware.hardware_id),
         description=f"One batch on {hardware.hardware_id}.",
     )
     for hardware in HARDWARE

@@ -12,6 +12,8 @@ from rich.text import Text
 
 Json = Mapping[str, Any]
 
+# of one device; the others in the record are sums and counts
+MEMORY_PARTS = ("weights_bytes", "kv_cache_bytes", "activations_bytes", "engine_overhead_bytes", "reserved_bytes")
 GIB = 1 << 30
 
 
@@ -161,7 +163,8 @@ def _accuracy(entry: Json) -> str:
 
 def _memory(entry: Json) -> str:
     vram = entry["vram"]
-    parts = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {size / GIB:.2f}" for name, size in vram["parts"].items())
+    shown = {name: size for name, size in vram["parts"].items() if name in MEMORY_PARTS and size}
+    parts = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {size / GIB:.2f}" for name, size in shown.items())
     return f"{vram['required_bytes'] / GIB:.2f} of {vram['available_bytes'] / GIB:.2f} GiB" + (f" ({parts})" if parts else "")
 
 

@@ -343,7 +343,7 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.hub_standin",
-        description="A stand-in of the Hugging Face hub with two small models, dyno-labs/llama-43m (safetensors) and dyno-labs/llama-43m-GGUF.",
+        description="A stand-in of the Hugging Face hub with two models: dyno-labs/llama-43m (safetensors), dyno-labs/llama-43m-GGUF.",
         epilog="Try: DYNO_HUB_ENDPOINT=<what it prints> ./dyno demo --model dyno-labs/llama-43m",
     )
     parser.add_argument("--port", type=int, default=0, help="default: a free one")

@@ -6,13 +6,13 @@ Every request has a time limit, and what goes wrong becomes one of the errors of
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,12 +93,6 @@ class Hub:
     endpoint: str = DEFAULT_ENDPOINT
     token: str | None = field(default=None, repr=False)
 
-    @classmethod
-    def from_environment(cls) -> Hub:
-        """The hub that DYNO_HUB_ENDPOINT or HF_ENDPOINT names, with the token of DYNO_HUB_TOKEN or HF_TOKEN."""
-        endpoint = os.environ.get("DYNO_HUB_ENDPOINT") or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
-        return cls(endpoint.rstrip("/"), os.environ.get("DYNO_HUB_TOKEN") or os.environ.get("HF_TOKEN") or None)
-
     def model(self, hub_id: str) -> HubModel:
         """Metadata of a model at its newest revision, with sizes and hashes of its files.
 
@@ -150,7 +144,7 @@ class Hub:
 
         def get() -> bytes:
             response = get_session().get(url, headers=headers, timeout=REQUEST_TIMEOUT_S)
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return b""
             hf_raise_for_status(response)
             return bytes(response.content)

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from orchestration.local.processes import INSTANCE_VARIABLE, find_marked, instance_id
 from orchestration.local.state import read_endpoints
+from orchestration.sensors import HUB_INTERVAL_S
 from tests.deadlines import eventually
 from tests.e2e.conftest import MODEL, Demo, dyno
+from tests.hub_standin import TINY, HubStandin, gguf_files
 
 CHROMIUM = Path("/usr/bin/chromium")
 BATCH = f"{MODEL}__f16__llama.cpp__chat_short__"
@@ -37,6 +40,7 @@ class Running:
     """A running `./dyno up`: where its pages are."""
 
     demo: Demo
+    hub: HubStandin
     dagster: str
     api: str
     docs: str
@@ -45,14 +49,16 @@ class Running:
 @pytest.fixture(scope="module")
 def running(demo: Demo) -> Iterator[Running]:
     """Everything, started in the background on the demo's state and stopped at the end; nothing may be left."""
-    ended = dyno("up", "--detach", state_dir=demo.state_dir, DYNO_PROTOCOL="demo")
-    assert ended.returncode == 0, ended.stderr
-    try:
-        services = json.loads(dyno("status", "--json", state_dir=demo.state_dir).stdout)["services"]
-        urls = {service["name"]: service["url"] for service in services}
-        yield Running(demo, urls["dagster-webserver"].rstrip("/"), urls["api"], urls["dbt-docs"])
-    finally:
-        assert dyno("down", state_dir=demo.state_dir).returncode == 0
+    with HubStandin() as hub:
+        settings = {"DYNO_PROTOCOL": "demo", "DYNO_HUB_ENDPOINT": hub.endpoint, "DYNO_FOLLOWED_AUTHORS": "acme"}
+        ended = dyno("up", "--detach", state_dir=demo.state_dir, **settings)
+        assert ended.returncode == 0, ended.stderr
+        try:
+            services = json.loads(dyno("status", "--json", state_dir=demo.state_dir).stdout)["services"]
+            urls = {service["name"]: service["url"] for service in services}
+            yield Running(demo, hub, urls["dagster-webserver"].rstrip("/"), urls["api"].removesuffix("/docs"), urls["dbt-docs"])
+        finally:
+            assert dyno("down", state_dir=demo.state_dir).returncode == 0
     eventually(lambda: not find_marked(INSTANCE_VARIABLE, instance_id(demo.state_dir)), "every process has ended")
 
 
@@ -135,13 +141,27 @@ def measured_in_catalog(state_dir: Path, partition_key: str) -> list[str]:
         catalog.close()
 
 
+def test_a_model_that_appears_on_the_hub_is_registered_measured_and_ranked(running: Running, page: Page) -> None:
+    """Published while everything runs: one tick later it has its partitions; then it is measured and the API ranks it, by itself."""
+    running.hub.publish("acme/tiny-GGUF", gguf_files(TINY, ["q8_0"]))
+    model_id = "acme--tiny-gguf"
+    page.goto(f"{running.dagster}/assets/model?view=partitions")
+    expect(page.get_by_text(model_id).first).to_be_visible(timeout=(HUB_INTERVAL_S + 60) * 1000)
+
+    def ranked() -> bool:
+        answer = httpx.get(f"{running.api}/api/v1/rankings", params={"use_case": "chatbot"}, timeout=30).json()
+        return any(item["model_id"] == model_id for item in answer["items"])
+
+    eventually(ranked, "the API ranks the new model", 300)
+
+
 def test_the_docs_pages_open_without_the_internet(running: Running, page: Page) -> None:
     """The API's page and the dbt site are whole: no request leaves the machine, no script fails."""
     strangers: list[str] = []
     broken: list[str] = []
     page.on("request", lambda request: strangers.append(request.url) if is_elsewhere(request.url) else None)
     page.on("pageerror", lambda error: broken.append(str(error)))
-    page.goto(running.api)
+    page.goto(f"{running.api}/docs")
     expect(page.get_by_text("/api/v1/recommend").first).to_be_visible()
     page.goto(f"{running.docs}#!/model/model.dyno.model_rankings")
     expect(page.get_by_role("heading", name="model_rankings").first).to_be_visible()
