@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dagster import AssetSelection, ScheduleDefinition, define_asset_job
+from dagster import AssetSelection, DefaultScheduleStatus, ScheduleDefinition, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.benchmark.assets import HARDWARE, suffix_of
@@ -38,5 +38,6 @@ daily_rankings = ScheduleDefinition(
     job=rankings,
     cron_schedule=DAILY_CRON,
     execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.RUNNING,
     description="Prices and days pass without new results: build the marts once a day all the same.",
 )
