@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,27 +18,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-import ml_dtypes
-import numpy as np
-from safetensors.numpy import save
-from tokenizers import Tokenizer
+from tests.hub_repositories import LARGER, SMALL, TINY, gguf_files, params_of, safetensors_files
 
-from assets.models.gguf_writer import GgufQuantization, write_gguf
-from assets.models.llama import GgufArchitecture, LlamaSpec, gguf_tensors, hf_tensor_shapes
-from assets.models.local.build import LOCAL_MODELS, local_vocabulary
-from assets.models.local.tokenizer import BOS, EOS, UNK, VOCAB_SIZE, local_tokenizer_json
-from assets.models.local.weights import RandomWeights, visible_tokens
-
+__all__ = ["LARGER", "SMALL", "TINY", "HubStandin", "Published", "gguf_files", "params_of", "safetensors_files"]
 LARGE_FILES = (".safetensors", ".gguf")  # kept in LFS: the hub knows their SHA-256
 PAGE_SIZE = 100
 FOLDER_POLL_S = 1.0
-TINY = LlamaSpec("tiny", "llama", 2, 64, 128, 4, 2, 16, VOCAB_SIZE, 4096)
-SMALL = LOCAL_MODELS["dyno-43m"].spec
-_HF_NAMES: Mapping[GgufArchitecture, str] = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _RESOLVE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 _INFO = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+?)(?:/revision/(?P<revision>[^/]+))?")
 
@@ -96,22 +85,31 @@ def _sibling(name: str, content: bytes, blobs: bool) -> dict[str, Any]:
 
 
 class HubStandin:
-    """The server; use it as a context manager. Models may be published, changed and removed while it runs."""
+    """The server; use it as a context manager. Models may be published, changed and removed while it runs.
 
-    def __init__(self, port: int = 0, page_size: int = PAGE_SIZE) -> None:
+    `requests` lists every request as `GET /path?query`, `requests_with_token` those that carried a token, with the host they named:
+    large files come from a storage of another name, as the hub's do. With `token`, gated files are given for this token only.
+    """
+
+    def __init__(self, port: int = 0, page_size: int = PAGE_SIZE, token: str | None = None) -> None:
         self.page_size = page_size
+        self.token = token
         self.requests: list[str] = []
+        self.requests_with_token: list[str] = []
         self.truncate_after_bytes: int | None = None
+        self.damaged = False
+        self._gone_after_cut = False
         self._models: dict[str, Published] = {}
         self._status: int | None = None
+        self._answering = threading.Event()
+        self._answering.set()
         self._lock = threading.Lock()
         standin = self
 
         class Handler(_Handler):
             hub = standin
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -119,11 +117,17 @@ class HubStandin:
         """What DYNO_HUB_ENDPOINT is set to."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def storage(self) -> str:
+        """Where large files are kept: the same server under another name."""
+        return f"http://localhost:{self._server.server_port}"
+
     def __enter__(self) -> HubStandin:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._answering.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -131,7 +135,7 @@ class HubStandin:
     def publish(
         self,
         hub_id: str,
-        files: Mapping[str, bytes],
+        files: Mapping[str, bytes | Path],
         *,
         licence: str | None = "apache-2.0",
         tags: Sequence[str] = (),
@@ -140,7 +144,8 @@ class HubStandin:
         params: int | None = None,
     ) -> Published:
         """Publish a model, or a new revision of it; without `last_modified` it is the newest of all. `params` is what the hub counts."""
-        model = Published(hub_id, dict(files), licence, tuple(tags), gated, last_modified or datetime.now(UTC), params)
+        contents = {name: content if isinstance(content, bytes) else content.read_bytes() for name, content in files.items()}
+        model = Published(hub_id, contents, licence, tuple(tags), gated, last_modified or datetime.now(UTC), params)
         with self._lock:
             self._models[hub_id] = model
         return model
@@ -164,10 +169,46 @@ class HubStandin:
         finally:
             self._status = None
 
+    @contextmanager
+    def stalling(self) -> Iterator[None]:
+        """Requests are taken and not answered before the block ends."""
+        self._answering.clear()
+        try:
+            yield
+        finally:
+            self._answering.set()
+
+    @contextmanager
+    def damaging(self) -> Iterator[None]:
+        """Large files arrive in full length with one byte changed."""
+        self.damaged = True
+        try:
+            yield
+        finally:
+            self.damaged = False
+
+    @contextmanager
+    def cutting_off(self, after_bytes: int) -> Iterator[None]:
+        """The first answer of more than `after_bytes` breaks off there; from then on, all requests get 503 until the block ends."""
+        self.truncate_after_bytes, self._gone_after_cut = after_bytes, True
+        try:
+            yield
+        finally:
+            self.truncate_after_bytes, self._gone_after_cut, self._status = None, False, None
+
+    def was_cut(self) -> None:
+        """An answer broke off."""
+        if self._gone_after_cut:
+            self._status = 503
+
     @property
     def failure(self) -> int | None:
         """The status that every request gets now."""
         return self._status
+
+    def wait_to_answer(self) -> None:
+        """Returns when requests are answered."""
+        self._answering.wait()
 
     def model(self, hub_id: str) -> Published | None:
         """A published model."""
@@ -185,6 +226,16 @@ class HubStandin:
             if all(model.hub_id.startswith(f"{author}/") for author in authors) and all(tag in model.tags for tag in tags)
         ]
         return sorted(found, key=lambda model: (model.last_modified, model.hub_id), reverse="sort" in query)
+
+
+class _Server(ThreadingHTTPServer):
+    """Clients that hang up are part of what is tested."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -206,6 +257,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = unquote(url.path)
         self.hub.requests.append(f"{self.command} {self.path}")
+        if "Authorization" in self.headers:
+            self.hub.requests_with_token.append(f"{self.command} http://{self.headers['Host']}{self.path}")
+        self.hub.wait_to_answer()
         if self.hub.failure is not None:
             self._send(self.hub.failure, b"{}", body=body)
         elif path == "/api/models":
@@ -236,8 +290,8 @@ class _Handler(BaseHTTPRequestHandler):
         model = self._model(hub_id, revision, body=body)
         if model is None:
             return
-        if model.gated and "Authorization" not in self.headers:
-            self._refuse(401, "GatedRepo", body=body)
+        if model.gated and not stored and not self._may_read():
+            self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo", body=body)
             return
         content = model.files.get(name)
         if content is None:
@@ -247,10 +301,16 @@ class _Handler(BaseHTTPRequestHandler):
         if name.endswith(LARGE_FILES) and not stored:
             # as the hub does: the file itself is elsewhere
             headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"'}
-            headers["Location"] = f"{self.hub.endpoint}{urlsplit(self.path).path}?stored=1"
+            headers["Location"] = f"{self.hub.storage}{urlsplit(self.path).path}?stored=1"
             self._send(302, b"", body=body, headers=headers)
             return
+        if stored and self.hub.damaged:
+            content = content[:-1] + bytes([content[-1] ^ 1])
         self._content(content, headers, body=body)
+
+    def _may_read(self) -> bool:
+        given = self.headers.get("Authorization")
+        return given is not None and self.hub.token in {None, given.removeprefix("Bearer ")}
 
     def _content(self, content: bytes, headers: dict[str, str], *, body: bool) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -287,73 +347,51 @@ class _Handler(BaseHTTPRequestHandler):
             return
         limit = self.hub.truncate_after_bytes
         if limit is not None and len(content) > limit:
+            self.hub.was_cut()
             self.wfile.write(content[:limit])
             self.close_connection = True
         else:
             self.wfile.write(content)
 
 
-def gguf_files(spec: LlamaSpec, quantizations: Sequence[GgufQuantization] = ("q8_0", "q4_0"), seed: int = 1) -> dict[str, bytes]:
-    """A repository of GGUF files, one a quantization."""
-    weights = RandomWeights(spec, seed, visible_tokens(Tokenizer.from_str(local_tokenizer_json())))
-    files: dict[str, bytes] = {}
-    with TemporaryDirectory() as folder:
-        for quantization in quantizations:
-            path = Path(folder) / f"{spec.name}-{quantization.upper()}.gguf"
-            write_gguf(path, spec, local_vocabulary(), gguf_tensors(spec, weights.tensor), quantization=quantization)
-            files[path.name] = path.read_bytes()
-    return files
+_DESCRIPTION = """\
+A stand-in of the Hugging Face hub on this machine, until Ctrl-C. It publishes two models with random weights:
+  dyno-labs/llama-SIZE        safetensors, as transformers stores them (Dyno converts them)
+  dyno-labs/llama-SIZE-GGUF   GGUF files Q8_0 and Q4_0 (Dyno takes them as they are)"""
+_EXAMPLES = """\
+examples:
+  .venv/bin/python -m tests.hub_standin --port 8801
+  DYNO_HUB_ENDPOINT=http://127.0.0.1:8801 ./dyno demo --model dyno-labs/llama-43m
 
-
-def safetensors_files(spec: LlamaSpec, seed: int = 1) -> dict[str, bytes]:
-    """A repository in the layout of `transformers`: bfloat16 weights in one file, config and tokenizer."""
-    weights = RandomWeights(spec, seed, visible_tokens(Tokenizer.from_str(local_tokenizer_json())))
-    tensors = {name: np.ascontiguousarray(weights.tensor(name).astype(ml_dtypes.bfloat16)) for name in hf_tensor_shapes(spec)}
-    config = {
-        "architectures": [_HF_NAMES[spec.architecture]],
-        "hidden_act": "silu",
-        "hidden_size": spec.hidden_size,
-        "intermediate_size": spec.intermediate_size,
-        "num_hidden_layers": spec.layers,
-        "num_attention_heads": spec.heads,
-        "num_key_value_heads": spec.kv_heads,
-        "head_dim": spec.head_dim,
-        "vocab_size": spec.vocab_size,
-        "max_position_embeddings": spec.context,
-        "rms_norm_eps": spec.rms_eps,
-        "rope_theta": spec.rope_theta,
-        "tie_word_embeddings": spec.tied,
-        "torch_dtype": "bfloat16",
-    }
-    tokenizer_config = {"bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "add_bos_token": True}
-    return {
-        "config.json": json.dumps(config).encode(),
-        "tokenizer.json": local_tokenizer_json().encode(),
-        "tokenizer_config.json": json.dumps(tokenizer_config).encode(),
-        "model.safetensors": save(tensors),
-    }
-
-
-def params_of(spec: LlamaSpec) -> int:
-    """How many numbers the tensors of a model hold."""
-    return sum(int(np.prod(shape)) for shape in hf_tensor_shapes(spec).values())
+  a model published while ./dyno up follows its author:
+  .venv/bin/python -m tests.hub_standin --port 8801 --folder /tmp/hub
+  DYNO_HUB_ENDPOINT=http://127.0.0.1:8801 DYNO_FOLLOWED_AUTHORS=acme ./dyno up
+  mkdir -p /tmp/hub/acme/new-GGUF && cp my-Q8_0.gguf /tmp/hub/acme/new-GGUF/"""
+_SIZES = {"tiny": TINY, "43m": SMALL, "82m": LARGER}
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.hub_standin",
-        description="A stand-in of the Hugging Face hub with two models: dyno-labs/llama-43m (safetensors), dyno-labs/llama-43m-GGUF.",
-        epilog="Try: DYNO_HUB_ENDPOINT=<what it prints> ./dyno demo --model dyno-labs/llama-43m",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--folder", type=Path, help="each FOLDER/<organisation>/<name>/ is a model; a new one appears while it runs")
+    parser.add_argument("--size", choices=_SIZES, default="43m", help="of the two models; tokens of tiny come in bursts (default: 43m)")
+    parser.add_argument(
+        "--folder", type=Path, help="each FOLDER/<organisation>/<name>/ is an apache-2.0 model; new and changed ones appear"
+    )
     arguments = parser.parse_args()
-    spec = replace(SMALL, name="llama-43m")
+    if arguments.folder is not None and not arguments.folder.is_dir():
+        parser.error(f"--folder {arguments.folder}: there is no such folder")
+    name = f"dyno-labs/llama-{arguments.size}"
+    spec = replace(_SIZES[arguments.size], name=f"llama-{arguments.size}")
     with HubStandin(arguments.port) as hub:
-        hub.publish("dyno-labs/llama-43m", safetensors_files(spec), params=params_of(spec))
-        hub.publish("dyno-labs/llama-43m-GGUF", gguf_files(spec))
-        print(f"serving {hub.endpoint}; try\n  DYNO_HUB_ENDPOINT={hub.endpoint} ./dyno demo --model dyno-labs/llama-43m", flush=True)
+        hub.publish(name, safetensors_files(spec), params=params_of(spec))
+        hub.publish(f"{name}-GGUF", gguf_files(spec))
+        print(f"serving {hub.endpoint}; try\n  DYNO_HUB_ENDPOINT={hub.endpoint} ./dyno demo --model {name}", flush=True)
         try:
             _watch(hub, arguments.folder)
         except KeyboardInterrupt:
