@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 from tokenizers import Tokenizer
 
@@ -36,10 +37,13 @@ def gguf_files(spec: LlamaSpec, quantizations: Sequence[GgufQuantization] = ("q8
     return files
 
 
-def safetensors_files(spec: LlamaSpec, seed: int = 1) -> dict[str, bytes]:
+def safetensors_files(spec: LlamaSpec, seed: int = 1, stored_as: npt.DTypeLike = ml_dtypes.bfloat16, shards: int = 1) -> dict[str, bytes]:
     """A repository in the layout of `transformers`: bfloat16 weights in one file, config and tokenizer."""
     weights = RandomWeights(spec, seed, visible_tokens(Tokenizer.from_str(local_tokenizer_json())))
-    tensors = {name: np.ascontiguousarray(weights.tensor(name).astype(ml_dtypes.bfloat16)) for name in hf_tensor_shapes(spec)}
+    tensors = {
+        name: np.ascontiguousarray(weights.tensor(name).astype(ml_dtypes.bfloat16).astype(stored_as)) for name in hf_tensor_shapes(spec)
+    }
+    names = ["model.safetensors"] if shards == 1 else [f"model-{i:05}-of-{shards:05}.safetensors" for i in range(1, shards + 1)]
     config = {
         "architectures": [_HF_NAMES[spec.architecture]],
         "hidden_act": "silu",
@@ -61,7 +65,7 @@ def safetensors_files(spec: LlamaSpec, seed: int = 1) -> dict[str, bytes]:
         "config.json": json.dumps(config).encode(),
         "tokenizer.json": local_tokenizer_json().encode(),
         "tokenizer_config.json": json.dumps(tokenizer_config).encode(),
-        "model.safetensors": save(tensors),
+        **{name: save({tensor: tensors[tensor] for tensor in sorted(tensors)[i::shards]}) for i, name in enumerate(names)},
     }
 
 

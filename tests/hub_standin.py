@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
-        self.hub.requests.append(f"{self.command} {self.path}")
+        self.hub.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".rstrip())
         if "Authorization" in self.headers:
             self.hub.requests_with_token.append(f"{self.command} http://{self.headers['Host']}{self.path}")
         self.hub.wait_to_answer()
