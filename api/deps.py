@@ -46,5 +46,6 @@ def services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 Limit = Annotated[int, Query(ge=1, le=500, description="How many to return at most.")]
 Offset = Annotated[int, Query(ge=0, le=1_000_000, description="How many to leave out at the start.")]
+Length = Annotated[int, Query(ge=0, le=10_000_000, description="Mean tokens of one request.")]
 # PostgreSQL's texts cannot hold a NUL
 Text = Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]

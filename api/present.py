@@ -9,6 +9,7 @@ from assets.rankings.rows import LoadPointRow
 
 def document(answer: RecommendResponse, catalog_version: int) -> schema.RecommendResponse:
     """The answer, as computed now; the caller fills in how it was come by and how long that took."""
+    compared = answer.compared
     return schema.RecommendResponse(
         recommendations=[_recommendation(found) for found in answer.recommendations],
         relaxations=[
@@ -23,6 +24,11 @@ def document(answer: RecommendResponse, catalog_version: int) -> schema.Recommen
             candidates_considered=answer.considered,
             feasible=answer.feasible,
             filtered_out=dict(answer.filtered_out),
+            workload=compared and compared.workload,
+            input_tokens=compared and compared.input_tokens,
+            output_tokens=compared and compared.output_tokens,
+            length_distance=compared and compared.distance,
+            warning=compared and compared.warning,
             rps=answer.rps,
             sla=dict(answer.sla),
             weights={str(name): weight for name, weight in answer.weights.items()},

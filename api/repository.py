@@ -5,7 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, RowMapping, Select, column, create_engine, func, inspect, make_url, or_, select, table
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Double,
+    Engine,
+    RowMapping,
+    Select,
+    column,
+    create_engine,
+    func,
+    inspect,
+    make_url,
+    or_,
+    select,
+    table,
+    type_coerce,
+)
 from sqlalchemy import exc as sa
 from sqlalchemy.sql.expression import TableClause
 
@@ -25,7 +42,10 @@ RANKING_COLUMNS = (
     "ttft_p90_ms", "tpot_p90_ms", "e2e_p90_ms", "requests_per_s", "output_tokens_per_s",
     "on_demand_usd_per_million_output_tokens", "spot_usd_per_million_output_tokens", "vram_required_bytes",
 )  # fmt: skip
-MODEL_USE_CASE_COLUMNS = ("model_id", "use_case", "load_points", "operating_points", "meets_sla", "suitability", "best_rank")
+MODEL_USE_CASE_COLUMNS = (
+    "model_id", "use_case", "workload", "input_tokens", "output_tokens", "load_points", "operating_points", "meets_sla", "suitability",
+    "best_rank",
+)  # fmt: skip
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDEFINED_TABLE, UNDEFINED_COLUMN, INVALID_SCHEMA = "42P01", "42703", "3F000"
@@ -94,12 +114,20 @@ class Repository:
         query = select(LOAD_POINTS).where(LOAD_POINTS.c.workload.in_(workloads))
         return self._read(lambda c: tuple(LoadPointRow.from_mapping(cast("Mapping[str, Any]", row)) for row in c.execute(query).mappings()))
 
-    def rankings(self, use_case: str, filters: dict[str, str], limit: int, offset: int) -> tuple[list[RowMapping], int]:
-        """A page of the ranking of one use case, best first, and how many rows there are in all. `filters` are values by column."""
-        where = [MODEL_RANKINGS.c.use_case == use_case]
-        where += [func.lower(MODEL_RANKINGS.c[name]) == value.lower() for name, value in filters.items()]
-        page = select(MODEL_RANKINGS).where(*where).order_by(MODEL_RANKINGS.c.score_rank, MODEL_RANKINGS.c.config_id)
-        return self._page(page, limit, offset)
+    def rankings(self, use_case: UseCaseRow, filters: Mapping[str, str | int], limit: int, offset: int) -> tuple[list[RowMapping], int]:
+        """A page of the rankings of one use case, and how many rows there are in all. `filters` are values by column.
+
+        One ranking after the other, each best first; that of the lengths closest to the use case's typical ones comes first.
+        """
+        ranked = MODEL_RANKINGS.c
+        where = [ranked.use_case == use_case.use_case]
+        where += [func.lower(ranked[n]) == v.lower() if isinstance(v, str) else ranked[n] == v for n, v in filters.items()]
+        # as assets.rankings.workloads.MeasuredWorkload.distance
+        distance = _log_ratio(ranked.input_tokens, use_case.default_input_tokens) + _log_ratio(
+            ranked.output_tokens, use_case.default_output_tokens
+        )
+        order = (distance, ranked.workload, ranked.input_tokens, ranked.output_tokens, ranked.score_rank, ranked.config_id)
+        return self._page(select(MODEL_RANKINGS).where(*where).order_by(*order), limit, offset)
 
     def models(
         self, author: str | None, licence: str | None, search: str | None, limit: int, offset: int
@@ -130,7 +158,8 @@ class Repository:
             model = found[0]
             model["use_cases"] = None
             if inspect(connection).has_table(MODEL_USE_CASES.name, schema=MARTS):
-                suits = select(MODEL_USE_CASES).where(MODEL_USE_CASES.c.model_id == model["model_id"]).order_by(MODEL_USE_CASES.c.use_case)
+                suits = select(MODEL_USE_CASES).where(MODEL_USE_CASES.c.model_id == model["model_id"])
+                suits = suits.order_by(*(MODEL_USE_CASES.c[n] for n in ("use_case", "workload", "input_tokens", "output_tokens")))
                 model["use_cases"] = list(connection.execute(suits).mappings())
             return model
 
@@ -172,12 +201,18 @@ def _retried(query: Callable[[Connection], T], engine: Engine) -> T:
         return query(connection)
 
 
+def _log_ratio(tokens: ColumnElement[int], wanted: int) -> ColumnElement[float]:
+    return func.abs(func.ln(type_coerce(func.greatest(tokens, 1), Double) / float(max(wanted, 1))))
+
+
 def use_case_row(row: RowMapping) -> UseCaseRow:
     """The part of a taxonomy row that recommendations need."""
     return UseCaseRow(
         use_case=row["use_case"],
         workloads=tuple(row["workloads"]),
         default_rps=row["default_rps"],
+        default_input_tokens=row["default_input_tokens"],
+        default_output_tokens=row["default_output_tokens"],
         sla_ttft_p90_ms=row["sla_ttft_p90_ms"],
         sla_tpot_p90_ms=row["sla_tpot_p90_ms"],
         sla_source=row["sla_source"],

@@ -29,6 +29,9 @@ def render_recommendation(document: Json) -> RenderableType:
     else:
         parts.append(Text("Nothing that was measured meets this request.", style="bold yellow"))
         parts += _relaxations(relaxations) if relaxations else [Text.from_markup(_no_way_out(document["metadata"]))]
+    warning = document["metadata"]["warning"]
+    if warning is not None:
+        parts += [Text(), Text(warning, style="yellow")]
     return Group(*parts, Text(), Text.from_markup(_how(document["metadata"])))
 
 
@@ -103,11 +106,18 @@ def _how(metadata: Json) -> str:
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in metadata["weights"].items()) or "none"
     bounds = ", ".join(f"{name} {_value(limit)}" for name, limit in metadata["sla"].items()) or "none"
     lines = [
+        *_compared(metadata),
         f"For {_value(metadata['rps'])} requests/s; bounds: {bounds}; weights: {weights}.",
         f"{metadata['candidates_considered']} deployments considered, left out: {left_out}.",
         f"Catalog version {metadata['catalog_version']}, cache {metadata['cache']}, {metadata['elapsed_ms']:.1f} ms.",
     ]
     return "\n".join(f"[dim]{escape(line)}[/dim]" for line in lines)
+
+
+def _compared(metadata: Json) -> list[str]:
+    if metadata["workload"] is None:
+        return []
+    return [f"Compared under {metadata['workload']}: {metadata['input_tokens']} tokens in, {metadata['output_tokens']} out."]
 
 
 def _what(entry: Json) -> str:

@@ -44,13 +44,16 @@ class Model(FromRow):
 
 
 class ModelUseCase(FromRow):
-    """How a model does in a use case."""
+    """How a model does in a use case, under one of the workloads that stand for it."""
 
     use_case: str
+    workload: str
+    input_tokens: int
+    output_tokens: int
     load_points: int
     operating_points: int
     meets_sla: bool = Field(description="Whether some deployment of it meets the use case's own bounds.")
-    suitability: float | None = Field(description="Its best score in the ranking, 0 to 1.")
+    suitability: float | None = Field(description="Its best score in the ranking of this workload and these lengths, 0 to 1.")
     best_rank: int | None
 
 
@@ -73,10 +76,13 @@ class ModelPage(BaseModel):
 
 
 class Ranking(FromRow):
-    """One deployment's place in the ranking of a use case, at its best load point within the use case's bounds."""
+    """One deployment's place in the ranking of a use case, at its best load point within the use case's bounds.
+
+    Ranked against one another: those of the same workload, input tokens and output tokens.
+    """
 
     use_case: str
-    score_rank: int
+    score_rank: int = Field(description="1 is the best of its workload and lengths.")
     score: float = Field(description="TOPSIS closeness to the ideal, 0 to 1.")
     weights: dict[str, float] = Field(description="The criteria that were known for all, with their weights.")
     config_id: str
@@ -111,7 +117,7 @@ class Ranking(FromRow):
 
 
 class RankingPage(BaseModel):
-    """A page of a ranking, best first."""
+    """A page of the rankings of a use case: one workload with its lengths after the other, each best first."""
 
     items: list[Ranking]
     total: int

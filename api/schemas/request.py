@@ -45,9 +45,11 @@ class Load(Strict):
     rps: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)] | None = Field(
         None, description="Requests per second over all replicas. Default: the use case's rate."
     )
-    input_tokens: Tokens | None = Field(None, description="Mean tokens of a prompt. Measurements within a factor of 2 count. Default: any.")
+    input_tokens: Tokens | None = Field(
+        None, description="Mean tokens of a prompt. The closest lengths that were measured are compared. Default: the use case's."
+    )
     output_tokens: Tokens | None = Field(
-        None, description="Mean tokens of an answer. Measurements within a factor of 2 count. Default: any."
+        None, description="Mean tokens of an answer. The closest lengths that were measured are compared. Default: the use case's."
     )
 
 

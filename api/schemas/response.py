@@ -155,6 +155,15 @@ class Metadata(BaseModel):
     candidates_considered: int = Field(description="Deployments under a workload of the use case; feasible + the sum of filtered_out.")
     feasible: int
     filtered_out: dict[str, int] = Field(description="How many candidates were left out, by reason.")
+    workload: str | None = Field(
+        description="The one workload under which all that was compared was measured: the closest to the lengths asked for. null: nothing."
+    )
+    input_tokens: int | None = Field(description="Mean tokens of a prompt of that workload.")
+    output_tokens: int | None = Field(description="Mean tokens of an answer of that workload.")
+    length_distance: float | None = Field(
+        description="How far that is from the lengths asked for, or the use case's own: |ln(ratio)| of the input plus of the output tokens."
+    )
+    warning: str | None = Field(description="Says so when these lengths are more than a factor of 2 off.")
     rps: float = Field(description="The rate in force, asked for or the use case's own.")
     sla: dict[str, float] = Field(description="The bounds in force.")
     weights: dict[str, float] = Field(description="The weights in force, of the criteria that are known for all candidates; they sum to 1.")

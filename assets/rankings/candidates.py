@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from assets.rankings.operating_points import (
@@ -17,18 +17,18 @@ from assets.rankings.operating_points import (
 from assets.rankings.request import Capacity, Constraints, RecommendRequest
 from assets.rankings.response import Cost
 from assets.rankings.rows import LoadPointRow
-
-# Measurements count for a request when their token lengths lie within this factor of the lengths asked for.
-TOKEN_LENGTH_FACTOR = 2.0
+from assets.rankings.workloads import MeasuredWorkload, closest
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A request with its defaults filled in: the bounds and the rate in force."""
+    """A request with its defaults filled in: the bounds, the rate and the token counts of a request in force."""
 
     request: RecommendRequest
     bounds: Mapping[str, float]
     rps: float
+    input_tokens: int
+    output_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,30 @@ class Candidate:
         return self.replicas * self.row.gpu_count
 
 
-def grouped(rows: Iterable[LoadPointRow], workloads: Sequence[str]) -> list[list[LoadPointRow]]:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The load points of one deployment under one workload."""
+
+    workload: MeasuredWorkload
+    rows: Sequence[LoadPointRow]
+
+
+def grouped(rows: Iterable[LoadPointRow], workloads: Sequence[str]) -> list[Group]:
     """The load points of the given workloads, one group per deployment and workload (name and lengths)."""
     groups: dict[tuple[str, str, int, int], list[LoadPointRow]] = defaultdict(list)
     for row in rows:
         if row.workload in workloads:
             groups[row.deployment_id, row.workload, row.input_tokens, row.output_tokens].append(row)
-    return list(groups.values())
+    return [Group(MeasuredWorkload.of(found[0]), found) for found in groups.values()]
+
+
+def compared_workload(groups: Iterable[Group], terms: Terms) -> MeasuredWorkload | None:
+    """The workload that the request is answered from: the closest to its lengths of those that an allowed deployment was measured under.
+
+    Allowed: by kind of result, names and capacity. Bounds, rate and limits do not count, so that changing them compares the same.
+    """
+    measured = {group.workload for group in groups if not isinstance(_allowed_rows(group, terms.request), str)}
+    return closest(measured, terms.input_tokens, terms.output_tokens)
 
 
 def candidate_at(row: LoadPointRow, rps: float, capacity: Capacity) -> Candidate:
@@ -60,33 +77,35 @@ def candidate_at(row: LoadPointRow, rps: float, capacity: Capacity) -> Candidate
     return Candidate(row, replicas, _cost(row, replicas, capacity))
 
 
-def assess(group: Sequence[LoadPointRow], terms: Terms) -> Candidate | str:
+def assess(group: Group, terms: Terms, compared: MeasuredWorkload | None) -> Candidate | str:
     """The candidate that a group of load points makes, or the reason why it makes none. The first filter that fails names it."""
-    request = terms.request
-    rows = [row for row in group if row.kind in request.kinds]
-    if not rows:
-        return "kind_not_asked_for"
-    if not token_lengths_fit(rows[0], request):
-        return "token_lengths_not_measured"
-    constraint = broken_constraint(rows[0], request.constraints)
-    if constraint is not None:
-        return constraint
+    rows = _allowed_rows(group, terms.request)
+    if isinstance(rows, str):
+        return rows
+    if group.workload != compared:
+        return "other_workload"
     point = operating_point(rows, terms.bounds)
     if point is None:
         return _unmet_bound(rows, terms.bounds)
-    candidate = candidate_at(point, terms.rps, request.constraints.capacity)
-    return over_budget(candidate, request.constraints) or candidate
+    candidate = candidate_at(point, terms.rps, terms.request.constraints.capacity)
+    return over_budget(candidate, terms.request.constraints) or candidate
 
 
-def token_lengths_fit(row: LoadPointRow, request: RecommendRequest) -> bool:
-    """Whether the measured lengths lie within a factor of 2 of those asked for; a length that is not asked for fits."""
-    asked = ((request.load.input_tokens, row.input_tokens), (request.load.output_tokens, row.output_tokens))
-    return all(want is None or token_length_fits(want, have) for want, have in asked)
+def allowed_load_points(groups: Sequence[Group], terms: Terms) -> Iterator[LoadPointRow]:
+    """Every load point under the compared workload that no constraint on names, kinds or capacity excludes."""
+    compared = compared_workload(groups, terms)
+    for group in groups:
+        if group.workload == compared and not isinstance(rows := _allowed_rows(group, terms.request), str):
+            yield from (row for row in rows if row.requests_per_s > 0)
 
 
-def token_length_fits(asked: int, measured: int) -> bool:
-    """Whether a measured number of tokens stands for the one asked for."""
-    return asked / TOKEN_LENGTH_FACTOR <= measured <= asked * TOKEN_LENGTH_FACTOR
+def _allowed_rows(group: Group, request: RecommendRequest) -> list[LoadPointRow] | str:
+    """The load points of a group that kind, names and capacity allow, or the reason why there are none."""
+    rows = [row for row in group.rows if row.kind in request.kinds]
+    if not rows:
+        return "kind_not_asked_for"
+    # the rows of a deployment are alike in all that names and capacity are about
+    return broken_constraint(rows[0], request.constraints) or rows
 
 
 def names_of(row: LoadPointRow, constraint: str) -> tuple[str, ...]:

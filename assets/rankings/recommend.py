@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from assets.rankings.candidates import Candidate, Terms, assess, grouped
+from assets.rankings.candidates import Candidate, Group, Terms, assess, compared_workload, grouped
 from assets.rankings.criteria import CRITERIA, CRITERION_NAMES, CriterionName
 from assets.rankings.errors import InvalidRequestError
 from assets.rankings.operating_points import headroom
 from assets.rankings.pareto import pareto_front
 from assets.rankings.relaxations import relaxed_requests
 from assets.rankings.request import RecommendRequest, Sla
-from assets.rankings.response import Recommendation, RecommendResponse, Relaxation
+from assets.rankings.response import ComparedWorkload, Recommendation, RecommendResponse, Relaxation
 from assets.rankings.rows import LoadPointRow, UseCaseRow
 from assets.rankings.topsis import TopsisResult, topsis
+from assets.rankings.workloads import length_warning
 
 PARETO_CRITERIA: tuple[CriterionName, ...] = ("latency", "accuracy", "cost")
 _MAXIMIZE = [c.maximize for c in CRITERIA]
@@ -28,7 +29,8 @@ _LATENCY = CRITERION_NAMES.index("latency")
 def recommend(request: RecommendRequest, use_case: UseCaseRow, rows: Iterable[LoadPointRow]) -> RecommendResponse:
     """Answer a request from the load points of the marts (`rows`; those of other use cases are ignored).
 
-    Raises InvalidRequestError when `use_case` is not the one asked for.
+    Only deployments measured under one workload are compared: the one whose lengths are closest to those asked for, or to the use
+    case's typical ones where none are asked for. Raises InvalidRequestError when `use_case` is not the one asked for.
     """
     if use_case.use_case != request.use_case:
         raise InvalidRequestError("use_case", f"asked for {request.use_case}, got the terms of {use_case.use_case}")
@@ -45,22 +47,43 @@ def recommend(request: RecommendRequest, use_case: UseCaseRow, rows: Iterable[Lo
         weights=weights,
         sla=terms.bounds,
         rps=terms.rps,
+        compared=_compared(request, groups, terms),
     )
 
 
 def terms_of(request: RecommendRequest, use_case: UseCaseRow) -> Terms:
-    """The request with the use case's default rate and bounds filled in where it gives none."""
+    """The request with the use case's default rate, lengths and bounds filled in where it gives none."""
     sla = request.sla or Sla(ttft_p90_ms=use_case.sla_ttft_p90_ms, tpot_p90_ms=use_case.sla_tpot_p90_ms)
     rps = use_case.default_rps if request.load.rps is None else request.load.rps
-    return Terms(replace(request, sla=sla, load=replace(request.load, rps=rps)), sla.bounds(), rps)
+    return Terms(
+        replace(request, sla=sla, load=replace(request.load, rps=rps)),
+        sla.bounds(),
+        rps,
+        request.load.input_tokens or use_case.default_input_tokens,
+        request.load.output_tokens or use_case.default_output_tokens,
+    )
 
 
-def _pool(groups: Sequence[Sequence[LoadPointRow]], terms: Terms) -> tuple[list[Candidate], Counter[str]]:
+def _compared(request: RecommendRequest, groups: Sequence[Group], terms: Terms) -> ComparedWorkload | None:
+    found = compared_workload(groups, terms)
+    if found is None:
+        return None
+    return ComparedWorkload(
+        workload=found.workload,
+        input_tokens=found.input_tokens,
+        output_tokens=found.output_tokens,
+        distance=found.distance(terms.input_tokens, terms.output_tokens),
+        warning=length_warning(found, request.load, terms.input_tokens, terms.output_tokens),
+    )
+
+
+def _pool(groups: Sequence[Group], terms: Terms) -> tuple[list[Candidate], Counter[str]]:
     """The feasible candidates, and how many others were dropped for which reason."""
     pool: list[Candidate] = []
     filtered: Counter[str] = Counter()
+    compared = compared_workload(groups, terms)
     for group in groups:
-        found = assess(group, terms)
+        found = assess(group, terms, compared)
         if isinstance(found, str):
             filtered[found] += 1
         else:
@@ -139,7 +162,7 @@ def _score_interval(
     return min(scores), max(scores)
 
 
-def _relaxations(groups: Sequence[Sequence[LoadPointRow]], terms: Terms) -> tuple[Relaxation, ...]:
+def _relaxations(groups: Sequence[Group], terms: Terms) -> tuple[Relaxation, ...]:
     found = []
     for changes, relaxed in relaxed_requests(groups, terms):
         pool, _ = _pool(groups, relaxed)

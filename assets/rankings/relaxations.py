@@ -10,18 +10,17 @@ from typing import Any
 from assets.rankings.candidates import (
     LIST_CONSTRAINTS,
     Candidate,
+    Group,
     Terms,
-    broken_constraint,
+    allowed_load_points,
     candidate_at,
     over_budget,
-    token_length_fits,
-    token_lengths_fit,
 )
 from assets.rankings.operating_points import MIN_ACCURACY, bounded_value, meets, within
 from assets.rankings.response import BoundChange
 from assets.rankings.rows import LoadPointRow
 
-Groups = Sequence[Sequence[LoadPointRow]]
+Groups = Sequence[Group]
 Changes = tuple[BoundChange, ...]
 
 
@@ -30,7 +29,8 @@ def relaxed_requests(groups: Groups, terms: Terms) -> list[tuple[Changes, Terms]
 
     Where no single change is enough: the one set of changes to numeric limits that is the smallest, as the sum of the logarithms of
     their ratios. Empty when the limits are not what stands in the way (no measurement of the use case's workloads, for example).
-    A name that is to be allowed is the one of the cheapest feasible candidate; token lengths are changed to the nearest measured ones.
+    A name that is to be allowed is the one of the cheapest feasible candidate; token lengths are changed to the nearest ones under which
+    something is feasible.
     """
     singles: list[Changes] = []
     for bound in terms.bounds:
@@ -57,7 +57,14 @@ def changed(terms: Terms, changes: Iterable[BoundChange]) -> Terms:
         else:
             top[section] = change.required
     request = replace(terms.request, **parts, **top)
-    return Terms(request, request.sla.bounds() if request.sla else {}, request.load.rps or terms.rps)
+    load = request.load
+    return Terms(
+        request,
+        request.sla.bounds() if request.sla else {},
+        load.rps or terms.rps,
+        load.input_tokens or terms.input_tokens,
+        load.output_tokens or terms.output_tokens,
+    )
 
 
 def _without(terms: Terms, *bounds: str) -> Terms:
@@ -67,25 +74,11 @@ def _without(terms: Terms, *bounds: str) -> Terms:
 def _feasible(groups: Groups, terms: Terms) -> Iterator[Candidate]:
     """Every load point that would do, not only the best of its deployment."""
     constraints = terms.request.constraints
-    for row in _allowed(groups, terms):
+    for row in allowed_load_points(groups, terms):
         if meets(row, terms.bounds):
             candidate = candidate_at(row, terms.rps, constraints.capacity)
             if over_budget(candidate, constraints) is None:
                 yield candidate
-
-
-def _allowed(groups: Groups, terms: Terms) -> Iterator[LoadPointRow]:
-    """Every load point that no constraint on names, kinds, token lengths or capacity excludes."""
-    request = terms.request
-    for group in groups:
-        for row in group:
-            if (
-                row.kind in request.kinds
-                and row.requests_per_s > 0
-                and token_lengths_fit(row, request)
-                and broken_constraint(row, request.constraints) is None
-            ):
-                yield row
 
 
 def _sla_bound(groups: Groups, terms: Terms, bound: str) -> list[Changes]:
@@ -172,19 +165,17 @@ def _kinds(groups: Groups, terms: Terms) -> list[Changes]:
 
 
 def _token_lengths(groups: Groups, terms: Terms) -> list[Changes]:
-    load = terms.request.load
-    if load.input_tokens is None and load.output_tokens is None:
-        return []
-    candidates = list(_feasible(groups, _without(terms, "load.input_tokens", "load.output_tokens")))
-    if not candidates:
-        return []
-
-    def misfits(row: LoadPointRow) -> list[tuple[str, int, int]]:
-        asked = (("input_tokens", load.input_tokens, row.input_tokens), ("output_tokens", load.output_tokens, row.output_tokens))
-        return [(name, want, have) for name, want, have in asked if want is not None and not token_length_fits(want, have)]
-
-    nearest = min(candidates, key=lambda c: sum(abs(math.log(max(have, 1) / want)) for _, want, have in misfits(c.row)))
-    return [tuple(BoundChange(f"load.{name}", want, have) for name, want, have in misfits(nearest.row))]
+    """The lengths of another measured workload, the nearest one under which something is feasible."""
+    in_force = (terms.input_tokens, terms.output_tokens)
+    for workload in sorted({group.workload for group in groups}, key=lambda w: (w.distance(*in_force), w.input_tokens, w.output_tokens)):
+        lengths = (
+            ("input_tokens", terms.input_tokens, workload.input_tokens),
+            ("output_tokens", terms.output_tokens, workload.output_tokens),
+        )
+        changes = tuple(BoundChange(f"load.{name}", asked, have) for name, asked, have in lengths if asked != have)
+        if changes and any(_feasible(groups, changed(terms, changes))):
+            return [changes]
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +188,9 @@ class _Miss:
 
 def _together(groups: Groups, terms: Terms) -> list[Changes]:
     capacity = terms.request.constraints.capacity
-    misses = [miss for row in _allowed(groups, terms) if (miss := _miss(candidate_at(row, terms.rps, capacity), terms)) is not None]
+    misses = [
+        miss for row in allowed_load_points(groups, terms) if (miss := _miss(candidate_at(row, terms.rps, capacity), terms)) is not None
+    ]
     return [min(misses, key=lambda m: m.distance).changes] if misses else []
 
 

@@ -24,7 +24,7 @@ def _positive(name: str, value: float | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The traffic to be served. None: the use case's default rate; all of the use case's workloads.
+    """The traffic to be served. None: the use case's default.
 
     `rps` is requests per second over all replicas; the token counts are means of one request.
     """

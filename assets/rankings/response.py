@@ -79,11 +79,27 @@ class Relaxation:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedWorkload:
+    """The workload under which all that was compared was measured; the token counts are means of one request.
+
+    `distance` is |ln(measured / wanted)| of the input tokens plus that of the output tokens. `warning` says in words when one of them
+    is more than a factor of 2 off what was asked for, or off the use case's typical length where none was.
+    """
+
+    workload: str
+    input_tokens: int
+    output_tokens: int
+    distance: float
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecommendResponse:
     """`considered` = `feasible` + the sum of `filtered_out`: each candidate (a deployment under a workload) counts once.
 
     `recommendations` are the first `top` of the feasible ones. `weights` are those compared by: of the known criteria, sum 1.
-    `sla` are the bounds in force, `rps` the rate in force (asked or default).
+    `sla` are the bounds in force, `rps` the rate in force (asked or default). `compared` is None when nothing that was measured is
+    allowed.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -94,3 +110,4 @@ class RecommendResponse:
     weights: Mapping[CriterionName, float]
     sla: Mapping[str, float]
     rps: float
+    compared: ComparedWorkload | None

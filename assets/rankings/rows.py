@@ -86,6 +86,8 @@ class UseCaseRow:
     use_case: str
     workloads: tuple[str, ...]
     default_rps: float
+    default_input_tokens: int
+    default_output_tokens: int
     sla_ttft_p90_ms: float
     sla_tpot_p90_ms: float
     sla_source: str = ""

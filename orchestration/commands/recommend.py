@@ -57,8 +57,8 @@ class RecommendError(Exception):
 def recommend(  # noqa: PLR0917  # one parameter an option; typer passes them by name
     use_case: Annotated[str | None, typer.Option(help="What the model is for. Default: chatbot.")] = None,
     rps: Annotated[float | None, typer.Option(help="Requests per second over all replicas. Default: the use case's.")] = None,
-    input_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a prompt; measurements within a factor of 2 count.")] = None,
-    output_tokens: Annotated[int | None, typer.Option(help="Mean tokens of an answer; measurements within a factor of 2 count.")] = None,
+    input_tokens: Annotated[int | None, typer.Option(help="Mean tokens of a prompt; the closest measured lengths are compared.")] = None,
+    output_tokens: Annotated[int | None, typer.Option(help="Mean tokens of an answer; the closest measured lengths are compared.")] = None,
     ttft_p90_ms: Annotated[float | None, typer.Option(help="Bound on the 90th percentile of the time to first token, ms.")] = None,
     tpot_p90_ms: Annotated[float | None, typer.Option(help="Bound on the 90th percentile of the time per output token, ms.")] = None,
     latency_p90_ms: Annotated[float | None, typer.Option(help="Bound on the 90th percentile of the end-to-end latency, ms.")] = None,

@@ -35,7 +35,7 @@ from assets.rankings.criteria import CRITERIA, DEFAULT_WEIGHTS
 from assets.rankings.operating_points import operating_point
 from assets.rankings.pareto import pareto_front
 from assets.rankings.recommend import recommend
-from assets.rankings.request import RecommendRequest
+from assets.rankings.request import Load, RecommendRequest
 from assets.rankings.rows import LOAD_POINT_COLUMNS, LoadPointRow, UseCaseRow
 from assets.rankings.topsis import topsis
 from orchestration.local.postgres import PostgresEndpoint
@@ -45,7 +45,15 @@ pytestmark = pytest.mark.services
 
 # the migrations make the partitions of the current month
 NOW = datetime.now(UTC).replace(day=1, hour=12, minute=0, second=0, microsecond=0)
-CHATBOT = UseCaseRow("chatbot", ("chat", "chat_short"), default_rps=3.0, sla_ttft_p90_ms=400.0, sla_tpot_p90_ms=40.0)
+CHATBOT = UseCaseRow(
+    "chatbot",
+    ("chat", "chat_short"),
+    default_rps=3.0,
+    default_input_tokens=512,
+    default_output_tokens=256,
+    sla_ttft_p90_ms=400.0,
+    sla_tpot_p90_ms=40.0,
+)
 WORKLOADS = {"chat": (512, 256), "chat_short": (96, 32), "rag": (4096, 256)}
 
 
@@ -145,7 +153,7 @@ def _measure(connection: Connection, draw: random.Random, version: str, hardware
     spoilt: tuple[dict[str, Any], ...] = (
         {"protocol": "demo"},
         {"kind": "simulated"},
-        {"quality_flags": ["client_limited"]},
+        {"quality_flags": ["usage_missing"]},
         {"requests_completed": 90, "requests_failed": 10},
     )
     # the first may stand for the configuration; the others are newer, but none of them may
@@ -162,7 +170,7 @@ def _result(
         "protocol": "standard",
         "requests_completed": 100,
         "requests_failed": 0,
-        "quality_flags": [],
+        "quality_flags": ["few_requests"],
         "ttft_p90_ms": draw.uniform(20, 120) * concurrency,
         "tpot_p90_ms": draw.uniform(2, 8) * concurrency**0.5,
         "e2e_p90_ms": draw.uniform(500, 5000),
@@ -219,8 +227,9 @@ def test_a_build_moves_the_catalog_version_on_by_one(built: Built) -> None:
 def test_one_load_point_per_configuration_is_the_newest_that_may_rank(built: Built) -> None:
     rows = built.rows("SELECT config_id, kind, protocol, quality_flags, failure_rate, measured_at FROM marts.load_points")
     assert len(rows) == 2 * 2 * 2 * 3 * 3
+    # a flag that does not disqualify stays beside the numbers
     assert {(r["kind"], r["protocol"], tuple(r["quality_flags"]), r["failure_rate"], r["measured_at"]) for r in rows} == {
-        ("measured", "standard", (), 0.0, NOW)
+        ("measured", "standard", ("few_requests",), 0.0, NOW)
     }
 
 
@@ -239,11 +248,12 @@ def test_sql_and_python_choose_the_same_operating_points(built: Built) -> None:
     assert 0 < len(found) <= len(groups)
 
 
-@pytest.mark.parametrize("use_case", ["chatbot", "rag"])
-def test_sql_and_python_give_the_same_scores_ranks_and_front(built: Built, use_case: str) -> None:
+@pytest.mark.parametrize(("use_case", "workload"), [("chatbot", "chat"), ("chatbot", "chat_short"), ("rag", "rag")])
+def test_sql_and_python_give_the_same_scores_ranks_and_front(built: Built, use_case: str, workload: str) -> None:
+    """Within a workload and its lengths: what differs in them is not compared."""
     rows = built.rows(
         "SELECT config_id, accuracy, e2e_p90_ms, output_tokens_per_s, on_demand_usd_per_million_output_tokens, vram_required_bytes, "
-        f"score, score_rank FROM marts.model_rankings WHERE use_case = '{use_case}' ORDER BY config_id"
+        f"score, score_rank FROM marts.model_rankings WHERE use_case = '{use_case}' AND workload = '{workload}' ORDER BY config_id"
     )
     assert len(rows) > 4
     columns = ("accuracy", "e2e_p90_ms", "output_tokens_per_s", "on_demand_usd_per_million_output_tokens", "vram_required_bytes")
@@ -252,14 +262,53 @@ def test_sql_and_python_give_the_same_scores_ranks_and_front(built: Built, use_c
     assert [row["score"] for row in rows] == pytest.approx(result.scores.tolist(), abs=1e-9)
     assert [row["score_rank"] for row in rows] == result.ranks.tolist()
     front = pareto_front([[v[1], v[0], v[3]] for v in values], [False, True, False])
-    in_sql = {row["config_id"] for row in built.rows(f"SELECT config_id FROM marts.pareto_front WHERE use_case = '{use_case}'")}
+    condition = f"use_case = '{use_case}' AND workload = '{workload}'"
+    in_sql = {row["config_id"] for row in built.rows(f"SELECT config_id FROM marts.pareto_front WHERE {condition}")}
     assert in_sql == {row["config_id"] for row, kept in zip(rows, front, strict=True) if kept}
 
 
-def test_a_recommendation_from_the_marts_agrees_with_the_ranking_of_the_marts(built: Built) -> None:
-    """Without wishes of its own, a request gets what `model_rankings` shows for the use case."""
-    response = recommend(RecommendRequest("chatbot", top=1000), CHATBOT, _load_points(built))
-    ranking = built.rows("SELECT config_id, score_rank, score FROM marts.model_rankings WHERE use_case = 'chatbot'")
+def test_the_front_is_right_with_more_points_than_are_compared_pairwise(built: Built) -> None:
+    """The statement as dbt compiled it, on 1,000 points with many ties in two comparisons: the same front as in Python."""
+    draw = random.Random(11)
+    points: list[dict[str, Any]] = [
+        {
+            "config_id": f"point {n}",
+            "input_tokens": 512 + n % 2,
+            "e2e_p90_ms": draw.randrange(1, 300),
+            "accuracy": draw.randrange(60) / 60,
+            "on_demand_usd_per_million_output_tokens": draw.randrange(1, 300),
+        }
+        for n in range(1000)
+    ]
+    statement = (built.state_dir / "dbt/target/compiled/dyno/models/marts/pareto_front.sql").read_text()
+    with built.engine.connect() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE template ON COMMIT DROP AS SELECT * FROM marts.model_rankings LIMIT 1"))
+        connection.execute(text("DELETE FROM marts.model_rankings"))
+        connection.execute(
+            text(
+                "INSERT INTO marts.model_rankings SELECT (jsonb_populate_record(template, changes)).* "
+                "FROM template, jsonb_array_elements(CAST(:points AS jsonb)) AS changes"
+            ),
+            {"points": json.dumps(points)},
+        )
+        in_sql = {row.config_id for row in connection.exec_driver_sql(statement)}
+        connection.rollback()
+    expected = set()
+    for length in (512, 513):
+        alike = [p for p in points if p["input_tokens"] == length]
+        values = [[p["e2e_p90_ms"], p["accuracy"], p["on_demand_usd_per_million_output_tokens"]] for p in alike]
+        expected |= {p["config_id"] for p, kept in zip(alike, pareto_front(values, [False, True, False]), strict=True) if kept}
+    assert in_sql == expected
+    assert len(expected) > 20
+
+
+@pytest.mark.parametrize(("load", "workload"), [(Load(), "chat"), (Load(input_tokens=100, output_tokens=30), "chat_short")])
+def test_a_recommendation_from_the_marts_agrees_with_the_ranking_of_the_marts(built: Built, load: Load, workload: str) -> None:
+    """Without wishes of its own, a request gets what `model_rankings` shows for the use case's typical lengths, or for those asked for."""
+    response = recommend(RecommendRequest("chatbot", load, top=1000), CHATBOT, _load_points(built))
+    ranking = built.rows(
+        f"SELECT config_id, score_rank, score FROM marts.model_rankings WHERE use_case = 'chatbot' AND workload = '{workload}'"
+    )
     asked = {r.operating_point.config_id: (r.rank, pytest.approx(r.score, abs=1e-9)) for r in response.recommendations}
     assert {row["config_id"]: (row["score_rank"], row["score"]) for row in ranking} == asked
     assert response.recommendations[0].cost.per_million_output_tokens_usd is not None
@@ -268,11 +317,14 @@ def test_a_recommendation_from_the_marts_agrees_with_the_ranking_of_the_marts(bu
 def test_models_and_days_are_summed_up(built: Built) -> None:
     suits = built.rows("SELECT * FROM marts.model_use_cases WHERE use_case = 'chatbot'")
     ranked = built.rows(
-        "SELECT model_id, max(score) AS best, count(*) AS points FROM marts.model_rankings WHERE use_case = 'chatbot' GROUP BY model_id"
+        "SELECT model_id, workload, max(score) AS best, min(score_rank) AS first, count(*) AS points FROM marts.model_rankings "
+        "WHERE use_case = 'chatbot' GROUP BY model_id, workload"
     )
-    assert sorted((row["model_id"], row["suitability"], row["operating_points"]) for row in suits) == sorted(
-        (row["model_id"], row["best"], row["points"]) for row in ranked
-    )
+    assert len(suits) == 4, "two models under two workloads"
+    assert sorted(
+        (row["model_id"], row["workload"], row["suitability"], row["best_rank"], row["operating_points"]) for row in suits
+    ) == sorted((row["model_id"], row["workload"], row["best"], row["first"], row["points"]) for row in ranked)
+    assert {row["workload"] for row in suits if row["best_rank"] == 1} == {"chat", "chat_short"}, "each has its first"
     days = built.rows("SELECT measured_on, sum(measurements) AS n FROM marts.daily_model_stats GROUP BY 1 ORDER BY 1")
     # the standard ones on the first day, the demo ones on the second; what may not rank does not count
     assert [row["n"] for row in days] == [72, 72]

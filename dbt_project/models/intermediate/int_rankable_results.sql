@@ -1,4 +1,4 @@
--- Measurements that say something true about the deployment: real, mostly answered, and not limited by the client.
+-- Measurements that say something true about the deployment: real, mostly answered, tokens counted, answers as long as asked.
 select results.*
 from {{ ref('stg_benchmark_results') }} as results
 where

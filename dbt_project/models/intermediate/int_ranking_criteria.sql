@@ -1,6 +1,6 @@
--- The ranking problem in long form: one row per use case, operating point and criterion. An unknown value is NULL.
+-- The ranking problem in long form: one row per comparison, operating point and criterion. An unknown value is NULL.
 select
-    points.use_case as comparison,
+    {{ comparison('points') }} as comparison,
     points.config_id as candidate,
     criteria.criterion,
     criteria.maximize,

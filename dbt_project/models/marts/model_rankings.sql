@@ -36,4 +36,4 @@ select
     points.vram_required_bytes
 from {{ ref('operating_points') }} as points
 inner join {{ ref('int_topsis_scores') }} as scores
-    on points.use_case = scores.comparison and points.config_id = scores.candidate
+    on {{ comparison('points') }} = scores.comparison and points.config_id = scores.candidate

@@ -29,8 +29,8 @@ HARDWARE = (("h100-80gb-x4", "H100", 4, 80, 27.52, 9.1), ("l4-x1", "L4", 1, 24, 
 DEPLOYMENTS: Sequence[tuple[str, str, str, str, str, int, int, list[tuple[int, float, float, float, float]]]] = (
     ("qwen--qwen2.5-7b-instruct", "fp8", "h100-80gb-x4", "vllm", "chat", 512, 32,
      [(1, 4, 20, 6, 220), (8, 30, 35, 8, 290), (64, 90, 200, 20, 840)]),
-    ("llama-3.1-8b", "fp16", "h100-80gb-x4", "vllm", "chat", 512, 256, [(1, 1, 25, 7, 1800), (16, 14, 60, 10, 2600)]),
-    ("llama-3.1-8b", "fp16", "l4-x1", "vllm", "chat", 512, 256, [(1, 0.2, 150, 55, 14000), (8, 1.1, 420, 70, 18000)]),
+    ("llama-3.1-8b", "fp16", "h100-80gb-x4", "vllm", "chat", 512, 32, [(1, 3, 40, 9, 320), (16, 40, 90, 12, 470)]),
+    ("llama-3.1-8b", "fp16", "l4-x1", "vllm", "chat", 512, 32, [(1, 0.5, 150, 55, 1900), (8, 3, 420, 70, 2600)]),
     ("dyno-82m", "q8_0", "cpu", "llama.cpp", "chat_short", 96, 32, [(1, 5, 80, 5, 240), (4, 8, 340, 9, 640)]),
 )  # fmt: skip
 
@@ -82,7 +82,7 @@ def _reference_rows() -> dict[str, list[dict[str, Any]]]:
         t.UseCase.__tablename__: [
             {
                 "use_case": name, "title": name.title(), "description": f"The use case {name}.", "workloads": workloads, "default_rps": 1.0,
-                "default_input_tokens": 512, "default_output_tokens": 256, "sla_ttft_p90_ms": ttft, "sla_tpot_p90_ms": tpot,
+                "default_input_tokens": 512, "default_output_tokens": 32, "sla_ttft_p90_ms": ttft, "sla_tpot_p90_ms": tpot,
                 "sla_source": "MLPerf Inference v5.1",
             }
             for name, workloads, ttft, tpot in use_cases

@@ -54,7 +54,20 @@ def test_the_example_of_the_documentation_names_model_and_hardware(client: TestC
     assert evidence["interval"]["e2e_p90_ms"] == [pytest.approx(275.5), pytest.approx(304.5)]
     metadata = answer["metadata"]
     assert metadata["candidates_considered"] == metadata["feasible"] + sum(metadata["filtered_out"].values()) == 4
+    assert metadata["filtered_out"] == {"latency_p90_ms_above_limit": 2, "other_workload": 1}
+    assert (metadata["workload"], metadata["input_tokens"], metadata["output_tokens"]) == ("chat", 512, 32)
+    assert (metadata["length_distance"], metadata["warning"]) == (0.0, None)
     assert metadata["cache"] == "miss"
+
+
+def test_only_measurements_of_the_closest_lengths_are_compared(client: TestClient) -> None:
+    """A short workload is compared when short requests are asked for; lengths that nothing comes close to are said to be so."""
+    short = recommend(client, {"use_case": "chatbot", "load": {"input_tokens": 100}})
+    assert [entry["label"] for entry in short["recommendations"]] == ["dyno-82m (cpu)"]
+    assert (short["metadata"]["workload"], short["metadata"]["warning"]) == ("chat_short", None)
+    long = recommend(client, {"use_case": "chatbot", "load": {"input_tokens": 4096}})
+    assert len(long["recommendations"]) == 3
+    assert "prompts of 512 tokens were measured, 4096 were asked for" in long["metadata"]["warning"]
 
 
 def test_when_nothing_is_feasible_the_answer_says_what_would_have_to_give(client: TestClient) -> None:
@@ -74,7 +87,7 @@ def test_constraints_weights_and_method_reach_the_ranking(client: TestClient) ->
     cheapest = recommend(client, {"use_case": "chatbot", "weights": {"cost": 1}})["recommendations"]
     prices = [entry["cost"]["per_million_output_tokens_usd"]["on_demand"] for entry in cheapest]
     assert prices == sorted(prices)
-    assert len(prices) == 4
+    assert len(prices) == 3
     front = recommend(client, {"use_case": "chatbot", "method": "pareto", "top": 2})["recommendations"]
     assert len(front) == 2
     assert all(entry["pareto"] for entry in front)
@@ -188,15 +201,21 @@ def test_models_are_filtered_counted_and_paged(client: TestClient) -> None:
     assert client.get("/api/v1/models?limit=1").json()["total"] == 3
     by_id, by_hub_id = (client.get(f"/api/v1/models/{name}").json() for name in ("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct"))
     assert by_id == by_hub_id
-    assert by_id["use_cases"][0]["use_case"] == "chatbot"
+    (suits,) = by_id["use_cases"]
+    assert (suits["use_case"], suits["workload"], suits["input_tokens"], suits["operating_points"]) == ("chatbot", "chat", 512, 2)
     assert client.get("/api/v1/models/gpt-5").status_code == 404
 
 
 def test_rankings_come_from_the_marts_best_first(client: TestClient) -> None:
     """Ranks as dbt computed them, also when filtered."""
     everything = client.get("/api/v1/rankings?use_case=chatbot").json()
-    assert [row["score_rank"] for row in everything["items"]] == [1, 2, 3, 4]
+    ranked = [(row["workload"], row["input_tokens"], row["output_tokens"], row["score_rank"]) for row in everything["items"]]
+    # the use case's typical lengths first; each workload with its lengths has its own rank 1
+    assert ranked == [("chat", 512, 32, 1), ("chat", 512, 32, 2), ("chat", 512, 32, 3), ("chat_short", 96, 32, 1)]
     assert everything["total"] == 4
+    (short,) = client.get("/api/v1/rankings?use_case=chatbot&workload=chat_short&input_tokens=96&output_tokens=32").json()["items"]
+    assert short == everything["items"][3]
+    assert client.get("/api/v1/rankings?use_case=chatbot&input_tokens=97").json()["total"] == 0
     filtered = client.get("/api/v1/rankings?use_case=chatbot&hardware_id=L4-X1").json()
     assert [(row["hardware_id"], row["model_id"]) for row in filtered["items"]] == [("l4-x1", "llama-3.1-8b")]
     assert filtered["items"][0] in everything["items"]

@@ -60,8 +60,9 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def answer(recommendations: list[Any], relaxations: list[Any], **metadata: Any) -> dict[str, Any]:
     told = schema.Metadata(
-        catalog_version=3, candidates_considered=1, feasible=1, filtered_out={}, rps=1.0, sla={}, weights={}, cache="miss", elapsed_ms=1.0
-    )
+        catalog_version=3, candidates_considered=1, feasible=1, filtered_out={}, workload="chat", input_tokens=512, output_tokens=256,
+        length_distance=0.0, warning=None, rps=1.0, sla={}, weights={}, cache="miss", elapsed_ms=1.0,
+    )  # fmt: skip
     document: dict[str, Any] = {"recommendations": recommendations, "relaxations": relaxations}
     return document | {"metadata": told.model_dump() | metadata}
 
@@ -79,6 +80,13 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
     ):
         assert words in text
     assert "None" not in text
+
+
+def test_what_was_compared_is_said_and_a_warning_is_shown() -> None:
+    text = shown(answer([entry()], [], workload="chat_short", input_tokens=96, output_tokens=32, warning="Too short [really]."))
+    assert "Compared under chat_short: 96 tokens in, 32 out." in text
+    assert "Too short [really]." in text
+    assert "Compared" not in shown(answer([], [], workload=None, input_tokens=None, output_tokens=None))
 
 
 def test_changes_that_only_help_together_share_a_row() -> None:

@@ -8,7 +8,15 @@ from uuid import UUID
 
 from assets.rankings.rows import LoadPointRow, UseCaseRow
 
-CHATBOT = UseCaseRow("chatbot", ("chat", "chat_short"), default_rps=2.0, sla_ttft_p90_ms=2000.0, sla_tpot_p90_ms=200.0)
+CHATBOT = UseCaseRow(
+    "chatbot",
+    ("chat", "chat_short"),
+    default_rps=2.0,
+    default_input_tokens=512,
+    default_output_tokens=256,
+    sla_ttft_p90_ms=2000.0,
+    sla_tpot_p90_ms=200.0,
+)
 
 _PLAIN: dict[str, Any] = {
     "config_id": "config",

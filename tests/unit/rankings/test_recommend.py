@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from assets.rankings.recommend import recommend, terms_of
 from assets.rankings.relaxations import changed
 from assets.rankings.request import Constraints, Load, RecommendRequest, Sla
 from assets.rankings.rows import LoadPointRow
+from assets.rankings.workloads import MeasuredWorkload
 from tests.unit.rankings.rows import CHATBOT, load_point
 
 SHORT_BY_4_H100 = load_point(config_id="qwen", e2e_p90_ms=280.0, requests_per_s=12.0, output_tokens_per_s=3072.0)
@@ -63,8 +65,9 @@ def test_a_use_case_that_was_not_asked_for_is_refused() -> None:
     ("row", "request_changes", "reason"),
     [
         ({"kind": "published"}, {"kinds": ("measured",)}, "kind_not_asked_for"),
-        ({"input_tokens": 1025}, {"load": Load(input_tokens=512)}, "token_lengths_not_measured"),
-        ({"output_tokens": 127}, {"load": Load(output_tokens=256)}, "token_lengths_not_measured"),
+        ({"workload": "chat_short", "input_tokens": 96, "output_tokens": 32}, {}, "other_workload"),
+        ({"output_tokens": 128}, {"load": Load(output_tokens=250)}, "other_workload"),
+        ({"workload": "chat_short"}, {}, "other_workload"),
         (
             {"model_id": "x", "hub_id": None, "model_name": "X"},
             {"constraints": Constraints(models=("qwen/qwen2.5-7b",))},
@@ -101,8 +104,67 @@ def test_bounds_that_only_different_load_points_meet_are_named_as_such() -> None
     assert response.filtered_out == {"no_load_point_meets_all_bounds": 1}
 
 
-def test_other_workloads_are_not_considered_at_all() -> None:
-    assert recommend(RecommendRequest("chatbot"), CHATBOT, [load_point(workload="rag")]).considered == 0
+def test_workloads_of_other_use_cases_are_not_considered_at_all() -> None:
+    response = recommend(RecommendRequest("chatbot"), CHATBOT, [load_point(workload="rag")])
+    assert (response.considered, response.compared) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("load", "winner"),
+    [
+        (Load(), "long"),
+        (Load(input_tokens=96, output_tokens=32), "short"),
+        # the lengths that are not asked for are the use case's: 512 in, 256 out
+        (Load(input_tokens=90), "long"),
+        (Load(output_tokens=32), "short"),
+        # ratios count, not differences: the geometric mean of both lies between these two
+        (Load(input_tokens=225, output_tokens=91), "long"),
+        (Load(input_tokens=219, output_tokens=90), "short"),
+    ],
+)
+def test_a_short_answer_is_not_ranked_against_a_long_one(load: Load, winner: str) -> None:
+    """The short workload is faster, cheaper and has more throughput; it counts only where its lengths are closest to those wanted."""
+    long = load_point(config_id="long")
+    short = load_point(
+        config_id="short", workload="chat_short", input_tokens=96, output_tokens=32, e2e_p90_ms=200.0, requests_per_s=30.0,
+        output_tokens_per_s=960.0,
+    )  # fmt: skip
+    response = recommend(RecommendRequest("chatbot", load), CHATBOT, [long, short])
+    assert [r.operating_point.config_id for r in response.recommendations] == [winner]
+    assert response.filtered_out == {"other_workload": 1}
+    expected = {"long": ("chat", 512, 256), "short": ("chat_short", 96, 32)}[winner]
+    assert response.compared is not None
+    assert (response.compared.workload, response.compared.input_tokens, response.compared.output_tokens) == expected
+
+
+def test_only_allowed_deployments_decide_which_workload_is_compared() -> None:
+    """Asked for a CPU that was measured under the short workload only, the answer is about that one, and says how far off it is."""
+    cpu = {"gpu_type": "cpu", "hardware_id": "cpu", "gpu_count": 0, "workload": "chat_short", "input_tokens": 96, "output_tokens": 32}
+    rows = [load_point(config_id="h100"), load_point(config_id="cpu", **cpu)]
+    response = recommend(RecommendRequest("chatbot", Load(input_tokens=100), constraints=Constraints(gpus=("cpu",))), CHATBOT, rows)
+    assert [r.operating_point.config_id for r in response.recommendations] == ["cpu"]
+    assert response.filtered_out == {"gpu_not_allowed": 1}
+    assert response.compared is not None
+    assert response.compared.distance == pytest.approx(math.log(100 / 96) + math.log(256 / 32))
+    assert response.compared.warning == (
+        "The closest lengths that were measured are more than a factor of 2 off: answers of 32 tokens were measured, "
+        "256 are typical of the use case. Latency, throughput and cost would differ."
+    )
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (Load(input_tokens=1024, output_tokens=128), None),
+        (Load(input_tokens=1025), "prompts of 512 tokens were measured, 1025 were asked for. "),
+        (Load(output_tokens=127), "answers of 256 tokens were measured, 127 were asked for. "),
+        (Load(input_tokens=10, output_tokens=9999), "prompts of 512 tokens were measured, 10 were asked for; answers of 256 tokens"),
+    ],
+)
+def test_lengths_beyond_a_factor_of_two_are_said_in_words(load: Load, words: str | None) -> None:
+    compared = recommend(RecommendRequest("chatbot", load), CHATBOT, [load_point()]).compared
+    assert compared is not None
+    assert (compared.warning is None) if words is None else (compared.warning is not None and words in compared.warning)
 
 
 def test_any_capacity_takes_the_cheaper_known_price() -> None:
@@ -175,16 +237,32 @@ def test_the_smallest_relaxation_of_each_bound() -> None:
     assert served_by["sla.ttft_p90_ms"] == "l4"
 
 
-def test_names_kinds_capacity_and_token_lengths_can_be_relaxed() -> None:
+def test_names_kinds_and_capacity_can_be_relaxed() -> None:
     row = load_point(spot_usd_per_hour=None, kind="published")
     for request, bound, required in (
         (RecommendRequest("chatbot", constraints=Constraints(gpus=("L4",))), "constraints.gpus", ("L4", "H100")),
         (RecommendRequest("chatbot", constraints=Constraints(capacity="spot")), "constraints.capacity", "any"),
         (RecommendRequest("chatbot", kinds=("measured",)), "kinds", ("measured", "published")),
-        (RecommendRequest("chatbot", Load(input_tokens=5000)), "load.input_tokens", 512),
     ):
         (relaxation,) = recommend(request, CHATBOT, [row]).relaxations
         assert [(c.bound, c.required) for c in relaxation.changes] == [(bound, required)]
+
+
+def test_lengths_are_relaxed_to_the_nearest_measured_ones_that_do() -> None:
+    """Nothing under the compared workload is fast enough; of the others the one with the nearest lengths that is."""
+    rows = [
+        load_point(config_id="long", e2e_p90_ms=900.0),
+        load_point(config_id="half", output_tokens=128, e2e_p90_ms=400.0),
+        load_point(config_id="short", workload="chat_short", input_tokens=96, output_tokens=32, e2e_p90_ms=200.0),
+    ]
+    changes = {}
+    for limit in (500, 300):
+        response = recommend(RecommendRequest("chatbot", sla=Sla(latency_p90_ms=limit)), CHATBOT, rows)
+        assert response.filtered_out == {"latency_p90_ms_above_limit": 1, "other_workload": 2}
+        changes[limit] = [[(c.bound, c.asked, c.required) for c in r.changes] for r in response.relaxations]
+    bound = ("sla.latency_p90_ms", 900.0)
+    assert changes[500] == [[(bound[0], 500.0, bound[1])], [("load.output_tokens", 256, 128)]]
+    assert changes[300] == [[(bound[0], 300.0, bound[1])], [("load.input_tokens", 512, 96), ("load.output_tokens", 256, 32)]]
 
 
 def test_where_no_single_change_is_enough_the_smallest_set_is_given() -> None:
@@ -267,6 +345,10 @@ def test_every_candidate_is_counted_once_and_every_recommendation_keeps_the_requ
         assert limits.max_gpus is None or found.gpus <= limits.max_gpus
         assert limits.max_cost_per_hour_usd is None or (found.cost.per_hour_usd or 0) <= limits.max_cost_per_hour_usd
         assert all(h.share >= 0 for h in found.sla_headroom)
+        assert response.compared is not None
+        assert MeasuredWorkload.of(found.operating_point) == MeasuredWorkload(
+            response.compared.workload, response.compared.input_tokens, response.compared.output_tokens
+        )
         assert len(found.sla_headroom) == len(response.sla)
 
 
