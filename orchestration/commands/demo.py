@@ -165,7 +165,8 @@ def _print_measured(protocol: Protocol, measured: Sequence[MeasuredPoint], added
     console.print_table("Measured on this machine: chat_short, 96 tokens in, 32 out, llama.cpp on the CPU", columns, rows)
     console.out.print(
         f"{len(measured)} load points under the `{protocol.name}` protocol ({protocol.description}); {added} measured now, "
-        f"{len(measured) - added} were there. Every token came out of an engine process."
+        f"{len(measured) - added} were there. Every token came out of an engine process. The intervals treat requests as independent; "
+        "those that run side by side are not, so the true uncertainty is larger, the more so at high concurrency."
     )
 
 
