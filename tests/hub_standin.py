@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from tests.hub_repositories import LARGER, SMALL, TINY, gguf_files, params_of, safetensors_files
@@ -39,7 +39,7 @@ class Published:
     files: Mapping[str, bytes]
     licence: str | None
     tags: tuple[str, ...]
-    gated: bool
+    gated: bool | Literal["closed"]
     last_modified: datetime
     params: int | None
 
@@ -64,7 +64,7 @@ class Published:
             "lastModified": instant,
             "createdAt": instant,
             "private": False,
-            "gated": "auto" if self.gated else False,
+            "gated": {True: "auto", False: False, "closed": "manual"}[self.gated],
             "disabled": False,
             "downloads": 0,
             "likes": 0,
@@ -88,7 +88,7 @@ class HubStandin:
     """The server; use it as a context manager. Models may be published, changed and removed while it runs.
 
     `requests` lists every request as `GET /path?query`, `requests_with_token` those that carried a token, with the host they named:
-    large files come from a storage of another name, as the hub's do. With `token`, gated files are given for this token only.
+    large files come from a storage of another name, as the hub's do. With `token`, every other one is refused.
     """
 
     def __init__(self, port: int = 0, page_size: int = PAGE_SIZE, token: str | None = None) -> None:
@@ -139,11 +139,14 @@ class HubStandin:
         *,
         licence: str | None = "apache-2.0",
         tags: Sequence[str] = (),
-        gated: bool = False,
+        gated: bool | Literal["closed"] = False,
         last_modified: datetime | None = None,
         params: int | None = None,
     ) -> Published:
-        """Publish a model, or a new revision of it; without `last_modified` it is the newest of all. `params` is what the hub counts."""
+        """Publish a model, or a new revision of it; without `last_modified` it is the newest of all. `params` is what the hub counts.
+
+        The files of a gated model are given with a token, those of a closed one to nobody.
+        """
         contents = {name: content if isinstance(content, bytes) else content.read_bytes() for name, content in files.items()}
         model = Published(hub_id, contents, licence, tuple(tags), gated, last_modified or datetime.now(UTC), params)
         with self._lock:
@@ -262,6 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.wait_to_answer()
         if self.hub.failure is not None:
             self._send(self.hub.failure, b"{}", body=body)
+        elif self._wrong_token():
+            self._send(401, b"{}", body=body, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
         elif path == "/api/models":
             self._list(parse_qs(url.query), body=body)
         elif match := _RESOLVE.fullmatch(path):
@@ -270,6 +275,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._info(match["id"], match["revision"], blobs="blobs" in parse_qs(url.query), body=body)
         else:
             self._send(404, b"{}", body=body)
+
+    def _wrong_token(self) -> bool:
+        given = self.headers.get("Authorization")
+        return given is not None and self.hub.token not in {None, given.removeprefix("Bearer ")}
 
     def _list(self, query: dict[str, list[str]], *, body: bool) -> None:
         found, start = self.hub.listed(query), int(query.get("cursor", ["0"])[0])
@@ -290,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         model = self._model(hub_id, revision, body=body)
         if model is None:
             return
-        if model.gated and not stored and not self._may_read():
+        if not stored and (model.gated == "closed" or (model.gated and "Authorization" not in self.headers)):
             self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo", body=body)
             return
         content = model.files.get(name)
@@ -307,10 +316,6 @@ class _Handler(BaseHTTPRequestHandler):
         if stored and self.hub.damaged:
             content = content[:-1] + bytes([content[-1] ^ 1])
         self._content(content, headers, body=body)
-
-    def _may_read(self) -> bool:
-        given = self.headers.get("Authorization")
-        return given is not None and self.hub.token in {None, given.removeprefix("Bearer ")}
 
     def _content(self, content: bytes, headers: dict[str, str], *, body: bool) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))

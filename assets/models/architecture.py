@@ -108,11 +108,6 @@ def architecture_name(config: Config) -> str:
     return str(name)
 
 
-def head_dim(config: Config) -> int:
-    """Values of one attention head: `head_dim`, or hidden size / heads where it is not given. Raises InvalidModelError."""
-    return _head_dim(config)
-
-
 def _layers_of(config: Config) -> list[ParamCount]:
     make = _LAYERS[architecture_name(config)]
     return [make(config, index) for index in range(_count(config, "num_hidden_layers"))]
@@ -279,4 +274,3 @@ _LAYERS: dict[str, Callable[[Config, int], ParamCount]] = {
     "DeepseekV2ForCausalLM": _deepseek_layer,
     "DeepseekV3ForCausalLM": _deepseek_layer,
 }
-SUPPORTED_ARCHITECTURES = tuple(sorted(_LAYERS))

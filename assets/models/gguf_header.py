@@ -23,6 +23,7 @@ ReadRange = Callable[[int, int], bytes]
 
 _PIECE_BYTES = 1 << 20
 _MAX_HEAD_BYTES = 256 << 20  # a vocabulary of a million tokens takes about 40 MB
+_MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 _SCALARS = {
     GGUFValueType.UINT8: "B",
     GGUFValueType.INT8: "b",
@@ -98,7 +99,7 @@ def read_gguf_header(read: ReadRange, name: str) -> GgufHeader:
         types: dict[str, str] = {}
         for _ in range(tensor_count):
             tensor = cursor.string()
-            shapes[tensor] = tuple(cursor.number("Q") for _ in range(cursor.number("I")))
+            shapes[tensor] = _shape(cursor, tensor)
             types[tensor] = GGMLQuantizationType(cursor.number("I")).name
             cursor.number("Q")
     except (ValueError, struct.error) as error:
@@ -201,11 +202,20 @@ class _Cursor:
         return self.take(self.number("Q")).decode("utf-8", errors="replace")
 
 
+def _shape(cursor: _Cursor, tensor: str) -> tuple[int, ...]:
+    dimensions = cursor.number("I")
+    if dimensions > _MAX_DIMENSIONS:
+        raise ValueError(f"tensor {tensor!r} has {dimensions} dimensions")
+    return tuple(cursor.number("Q") for _ in range(dimensions))
+
+
 def _value(cursor: _Cursor, kind: GGUFValueType) -> Any:
     if kind == GGUFValueType.STRING:
         return cursor.string()
     if kind == GGUFValueType.ARRAY:
         item, length = GGUFValueType(cursor.number("I")), cursor.number("Q")
+        if item == GGUFValueType.ARRAY:
+            raise ValueError("it has an array of arrays, which llama.cpp does not read either")
         if item in _SCALARS:
             cursor.skip(length * struct.calcsize(f"<{_SCALARS[item]}"))
         else:

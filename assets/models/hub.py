@@ -13,17 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import (
-    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -36,8 +34,8 @@ from huggingface_hub.utils._http import default_client_factory, get_session, hf_
 from assets.models.errors import GatedModelError, HubUnreachableError, InvalidModelError, LicenceNotAllowedError, ModelNotFoundError
 from assets.models.gguf_writer import Progress, no_progress
 from assets.models.hub_cursor import HubCursor
+from assets.models.manifest import file_sha256
 
-DEFAULT_ENDPOINT = constants._HF_DEFAULT_ENDPOINT
 REQUEST_TIMEOUT_S = 20.0
 _ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.5
@@ -90,7 +88,7 @@ class HubModel:
 class Hub:
     """A hub at `endpoint`. The token is sent there and nowhere else, and is never printed."""
 
-    endpoint: str = DEFAULT_ENDPOINT
+    endpoint: str
     token: str | None = field(default=None, repr=False)
 
     def model(self, hub_id: str) -> HubModel:
@@ -108,7 +106,7 @@ class Hub:
         Without a cursor: the newest ones, up to 1,000 for each author and tag. Files come without sizes and hashes: ask `model` for them.
 
         Raises:
-            HubUnreachableError
+            HubUnreachableError, GatedModelError: the latter where the hub refuses the token.
         """
         queries: list[dict[str, Any]] = [{"author": author} for author in authors] + [{"filter": [tag]} for tag in tags]
         found: dict[str, HubModel] = {}
@@ -152,27 +150,52 @@ class Hub:
         return self._retrying(model.hub_id, get)
 
     def download(self, model: HubModel, name: str, folder: Path, progress: Progress = no_progress) -> Path:
-        """Fetch one file into `folder`; what an interrupted download left there is continued.
+        """Fetch one file into `folder`; what an interrupted download left there is continued, also by a later process.
+
+        A whole file with the hub's SHA-256 is kept; small files, of which the hub gives none, are fetched anew. Not with
+        `hf_hub_download`: that one throws away what it has when a download ends early.
 
         Raises:
             OSError: it cannot be written, and the errors of `model`.
         """
-        size_bytes = model.file(name).size_bytes or 0
-        bar = _progress_bar(f"{model.hub_id} {name}", size_bytes, progress)
+        file = model.file(name)
+        target = _path_inside(folder, name)
+        if file.sha256 is not None and target.is_file() and file_sha256(target) == file.sha256:
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.{(file.sha256 or model.revision)[:16]}.part")
+        if file.size_bytes is None or _size_bytes(part) > file.size_bytes:
+            part.unlink(missing_ok=True)
+        while file.size_bytes is None or not part.exists() or _size_bytes(part) < file.size_bytes:
+            before_bytes = _size_bytes(part)
+            try:
+                self._retrying(model.hub_id, lambda: self._append(model, file, part, progress))
+                break
+            except HubUnreachableError:
+                if _size_bytes(part) == before_bytes:
+                    raise
+        if file.size_bytes is not None and _size_bytes(part) != file.size_bytes:
+            part.unlink()
+            raise InvalidModelError(f"{name} of {model.hub_id} has not the size that the hub lists; it may have just changed: try again")
+        part.replace(target)
+        return target
 
-        def fetch() -> str:
-            return hf_hub_download(
-                model.hub_id,
-                name,
-                revision=model.revision,
-                endpoint=self.endpoint,
-                token=self.token or False,
-                cache_dir=folder / ".cache",
-                local_dir=folder,
-                tqdm_class=bar,
-            )
-
-        return Path(self._retrying(model.hub_id, fetch))
+    def _append(self, model: HubModel, file: HubFile, part: Path, progress: Progress) -> None:
+        """Fetch what `part` lacks."""
+        done_bytes = _size_bytes(part)
+        headers = {**build_hf_headers(token=self.token or False), "Range": f"bytes={done_bytes}-", "Accept-Encoding": "identity"}
+        if done_bytes == 0:
+            del headers["Range"]  # an empty file has no first byte
+        url = hf_hub_url(model.hub_id, file.name, revision=model.revision, endpoint=self.endpoint)
+        with get_session().stream("GET", url, headers=headers, timeout=REQUEST_TIMEOUT_S) as response:
+            hf_raise_for_status(response)
+            continued = response.status_code == HTTPStatus.PARTIAL_CONTENT
+            done_bytes = done_bytes if continued else 0
+            with part.open("ab" if continued else "wb") as stream:
+                for piece in response.iter_bytes():
+                    stream.write(piece)
+                    done_bytes += len(piece)
+                    progress(f"{model.hub_id} {file.name}", done_bytes, file.size_bytes or 0)
 
     def _api(self) -> HfApi:
         _limit_times()
@@ -217,16 +240,14 @@ class Hub:
             raise InvalidModelError(
                 f"{what}: a file that the hub lists cannot be fetched; the model may have just changed: try again"
             ) from error
-        except LocalEntryNotFoundError as error:
-            raise self._unreachable(str(error.__cause__ or error)) from error
         except HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else None
-            if status in {401, 403}:
-                raise GatedModelError(self._gated(what)) from error
+            if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise GatedModelError(self._refused(what, status)) from error
             if status is None or status in _SERVER_ERRORS:
                 raise self._unreachable(f"it answers with status {status}") from error
             raise InvalidModelError(f"{what}: the hub answers with status {status}") from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, FileMetadataError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreachable(str(error) or type(error).__name__) from error
         except OfflineModeIsEnabled as error:
             raise self._unreachable("HF_HUB_OFFLINE is set") from error
@@ -239,6 +260,10 @@ class Hub:
         if self.token:
             return f"{what} is gated and the token does not give access: accept its terms at {self.endpoint}/{what}, or use another token"
         return f"{what} is gated: accept its terms at {self.endpoint}/{what}, then set DYNO_HUB_TOKEN to a token that may read it"
+
+    def _refused(self, what: str, status: int) -> str:
+        advice = "it may be wrong or expired: check DYNO_HUB_TOKEN" if self.token else "set DYNO_HUB_TOKEN to a token that may read it"
+        return f"the hub at {self.endpoint} refuses {what} {'with' if self.token else 'without'} a token (status {status}): {advice}"
 
     def _unreachable(self, reason: str) -> HubUnreachableError:
         first_line = reason.strip().splitlines()[0] if reason.strip() else "no answer"
@@ -285,27 +310,16 @@ def _licence(info: ModelInfo) -> str | None:
     return str(licence).lower() if licence else None
 
 
-def _progress_bar(what: str, total_bytes: int, progress: Progress) -> Any:
-    """`huggingface_hub` reports through a class that looks like tqdm's."""
+def _path_inside(folder: Path, name: str) -> Path:
+    """Where a file of this name goes: a hub may list any name, and only those inside the folder are written."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise InvalidModelError(f"the hub lists a file {name!r}, which would be written outside the model's folder")
+    return folder / path
 
-    class Bar:
-        def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
-            self.done_bytes = initial
 
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-        def update(self, count: float | None = 1) -> None:
-            self.done_bytes += int(count or 0)
-            progress(what, self.done_bytes, total_bytes)
-
-        def close(self) -> None:
-            return None
-
-    return Bar
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 _lock = threading.Lock()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
+import httpx2
 import typer
 
 from assets.models.ids import is_hub_id, model_slug
@@ -83,7 +83,7 @@ def demo(
             catalog.close()
         with (
             service_api(settings, environment) as api_url,
-            httpx.Client(base_url=api_url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client,
+            httpx2.Client(base_url=api_url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client,
         ):
             rankings = _get(client, "/api/v1/rankings", {"use_case": USE_CASE})
             recommendation = _post(client, "/api/v1/recommend", REQUEST)
@@ -129,13 +129,13 @@ def _services(settings: Settings) -> Iterator[Mapping[str, str]]:
             yield environment
 
 
-def _get(client: httpx.Client, path: str, parameters: Mapping[str, str]) -> Any:
+def _get(client: httpx2.Client, path: str, parameters: Mapping[str, str]) -> Any:
     response = client.get(path, params=dict(parameters))
     response.raise_for_status()
     return response.json()
 
 
-def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:
+def _post(client: httpx2.Client, path: str, body: Mapping[str, Any]) -> Any:
     response = client.post(path, json=dict(body))
     response.raise_for_status()
     return response.json()

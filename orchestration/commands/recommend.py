@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
+import httpx2
 import typer
 
 from orchestration import console
@@ -143,8 +143,8 @@ def ask(settings: Settings, document: Mapping[str, Any]) -> tuple[int, dict[str,
     if api_url is not None:
         try:
             # a loopback address: never through a proxy
-            response = httpx.post(api_url + PATH, content=body, headers=JSON_BODY, timeout=TIMEOUT_S, trust_env=False)
-        except httpx.TransportError:
+            response = httpx2.post(api_url + PATH, content=body, headers=JSON_BODY, timeout=TIMEOUT_S, trust_env=False)
+        except httpx2.TransportError:
             console.warn("the API of ./dyno up does not answer; answering without it")
         else:
             return _decoded(response)
@@ -202,19 +202,19 @@ def _running_api(settings: Settings) -> str | None:
     return None if endpoints is None or endpoints.api_url is None else endpoints.api_url.rstrip("/")
 
 
-async def _in_process(endpoints: Endpoints, body: str) -> httpx.Response:
+async def _in_process(endpoints: Endpoints, body: str) -> httpx2.Response:
     from api.main import create_app  # noqa: PLC0415  # the web framework takes a while, and is not needed when the API runs
     from api.settings import load_settings as load_api_settings  # noqa: PLC0415
 
     # what the client is told is printed; the log would say it twice
     logging.getLogger("dyno.api").setLevel(logging.ERROR)
     app = create_app(load_api_settings(database_url=endpoints.database_url, redis_url=endpoints.redis_url))
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://in-process") as client:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://in-process") as client:
         return await client.post(PATH, content=body, headers=JSON_BODY)
 
 
-def _decoded(response: httpx.Response) -> tuple[int, dict[str, Any]]:
+def _decoded(response: httpx2.Response) -> tuple[int, dict[str, Any]]:
     try:
         answer = response.json()
     except ValueError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -149,7 +149,7 @@ def test_a_model_that_appears_on_the_hub_is_registered_measured_and_ranked(runni
     expect(page.get_by_text(model_id).first).to_be_visible(timeout=(HUB_INTERVAL_S + 60) * 1000)
 
     def ranked() -> bool:
-        answer = httpx.get(f"{running.api}/api/v1/rankings", params={"use_case": "chatbot"}, timeout=30).json()
+        answer = httpx2.get(f"{running.api}/api/v1/rankings", params={"use_case": "chatbot"}, timeout=30).json()
         return any(item["model_id"] == model_id for item in answer["items"])
 
     eventually(ranked, "the API ranks the new model", 300)

@@ -21,11 +21,11 @@ from assets.models.errors import (
     InvalidModelError,
     MissingArtifactError,
     ModelNotFoundError,
-    ModelsError,
 )
 from assets.models.folders import model_dir
 from assets.models.gguf_header import read_gguf_header_of
 from assets.models.gguf_writer import GGUF_QUANTIZATIONS
+from assets.models.hub import Hub, HubFile, HubModel
 from assets.models.llama import GgufArchitecture
 from assets.models.registration import prepare_model
 from tests.hub_standin import TINY, HubStandin, gguf_files, params_of, safetensors_files
@@ -108,14 +108,50 @@ def test_gguf_files_are_taken_as_they_are_and_fetched_once(hub: HubStandin, conf
 
 def test_an_interrupted_download_is_an_error_and_goes_on_the_next_time(hub: HubStandin, config: ModelsConfig) -> None:
     """No half file is ever used, and what had arrived is not fetched again."""
-    hub.publish("acme/tiny-GGUF", gguf_files(TINY, ["q8_0"]))
-    hub.truncate_after_bytes = 100_000
-    with pytest.raises(ModelsError):
-        prepare_model("acme--tiny-gguf", "acme/tiny-GGUF", config)
+    cut = 400_000  # within the weights: all other files are smaller
+    hub.publish("acme/tiny", safetensors_files(TINY))
+    with hub.cutting_off(after_bytes=cut), pytest.raises(HubUnreachableError):
+        prepare_model("acme--tiny", "acme/tiny", config)
     with pytest.raises(MissingArtifactError):
-        resolve_local_artifact("acme--tiny-gguf", "q8_0", config.state_dir)
-    hub.truncate_after_bytes = None
+        resolve_local_artifact("acme--tiny", "q8_0", config.state_dir)
+    hub.requests.clear()
+    assert len(prepare_model("acme--tiny", "acme/tiny", config).weights) == len(GGUF_QUANTIZATIONS)
+    (request,) = (request for request in hub.requests if "stored=1" in request)
+    assert request.endswith(f"model.safetensors?stored=1 bytes={cut}-")
+
+
+def test_a_download_that_breaks_off_again_and_again_still_arrives(hub: HubStandin, config: ModelsConfig) -> None:
+    """Behind a bad line every answer ends early: each goes on where the last one ended."""
+    files = safetensors_files(TINY)
+    hub.publish("acme/tiny", files)
+    hub.truncate_after_bytes = len(files["model.safetensors"]) // 5
+    assert len(prepare_model("acme--tiny", "acme/tiny", config).weights) == len(GGUF_QUANTIZATIONS)
+    assert len([request for request in hub.requests if "stored=1" in request]) > 5
+
+
+def test_a_file_that_arrives_damaged_is_not_kept(hub: HubStandin, config: ModelsConfig) -> None:
+    """The right size and one wrong byte: the hub's SHA-256 tells, and the next attempt begins anew."""
+    hub.publish("acme/tiny-GGUF", gguf_files(TINY, ["q8_0"]))
+    with hub.damaging(), pytest.raises(InvalidModelError, match="arrived damaged"):
+        prepare_model("acme--tiny-gguf", "acme/tiny-GGUF", config)
     assert len(prepare_model("acme--tiny-gguf", "acme/tiny-GGUF", config).weights) == 1
+
+
+def test_a_name_that_leads_out_of_the_models_folder_is_refused(hub: HubStandin, tmp_path: Path) -> None:
+    """A hub, or who speaks in its name, may list anything."""
+    model = HubModel("acme/evil", "r", "acme", "mit", (), False, None, (HubFile("../../evil.gguf", 1, None),))
+    with pytest.raises(InvalidModelError, match="outside"):
+        Hub(hub.endpoint).download(model, "../../evil.gguf", tmp_path / "models")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_token_reaches_the_hub_and_never_the_storage(hub: HubStandin, config: ModelsConfig) -> None:
+    """Large files come from another host, which is not to see it."""
+    hub.publish("acme/tiny-GGUF", gguf_files(TINY, ["q8_0"]), gated=True)
+    prepare_model("acme--tiny-gguf", "acme/tiny-GGUF", replace(config, hub_token="hf_secret"))
+    assert any(".gguf" in request for request in hub.requests_with_token)
+    assert all(hub.endpoint in request for request in hub.requests_with_token)
+    assert any(hub.storage in request for request in hub.requests_with_token) is False
 
 
 def test_a_damaged_file_is_refused_when_used_and_fetched_again_when_prepared(
@@ -162,6 +198,9 @@ def test_the_hubs_refusals_say_what_to_do(hub: HubStandin, config: ModelsConfig)
     hub.publish("acme/gated", safetensors_files(TINY), gated=True)
     with pytest.raises(GatedModelError, match="DYNO_HUB_TOKEN"):
         prepare_model("acme--gated", "acme/gated", config)
+    hub.publish("acme/closed", safetensors_files(TINY), gated="closed")
+    with pytest.raises(GatedModelError, match="or use another token"):
+        prepare_model("acme--closed", "acme/closed", replace(config, hub_token="hf_other"))
     with hub.failing(503), pytest.raises(HubUnreachableError, match="DYNO_HUB_ENDPOINT"):
         prepare_model("acme--gated", "acme/gated", config)
     nobody = replace(config, hub_endpoint="http://127.0.0.1:9")

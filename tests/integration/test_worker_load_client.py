@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from assets.benchmark.load.client import Endpoint
@@ -46,7 +46,7 @@ def measure(
 
 def truth(url: str) -> dict[str, Any]:
     """What the server remembers, asked with an independent client."""
-    answer: dict[str, Any] = httpx.get(f"{url}/truth").json()
+    answer: dict[str, Any] = httpx2.get(f"{url}/truth").json()
     return answer
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -89,7 +90,7 @@ def local_revision(model_id: str) -> str:
 def local_facts(model_id: str) -> ModelFacts:
     """Facts of a local model. Raises UnknownModelError."""
     spec = local_model(model_id).spec
-    params = sum(_product(shape) for shape in hf_tensor_shapes(spec).values())
+    params = sum(math.prod(shape) for shape in hf_tensor_shapes(spec).values())
     return ModelFacts(
         model_id=model_id,
         name=model_id,
@@ -158,10 +159,3 @@ def _fill(building: Path, model: LocalModel, quantization: GgufQuantization, pro
     write_gguf(building / GGUF_NAME, model.spec, local_vocabulary(), tensors, quantization=quantization, progress=progress)
     (building / TOKENIZER_NAME).write_text(text, encoding="utf-8")
     write_manifest(building, (GGUF_NAME, TOKENIZER_NAME), local_revision(model.model_id))
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from api.schemas.response import RecommendResponse
@@ -80,8 +80,8 @@ def running_api(environment: dict[str, str], database_url: str, redis_url: str, 
 
 def _alive(url: str) -> bool:
     try:
-        return httpx.get(url + "/healthz", trust_env=False, timeout=2).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(url + "/healthz", trust_env=False, timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -105,7 +105,7 @@ def test_with_an_api_it_is_asked(run: Run, running_api: RunningApi, database_url
     """The running API gets the question, a proxy that the environment names does not; its log is JSON without passwords."""
     answer = answer_of(run(*EXAMPLE, "--json", HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9"))
     assert answer["recommendations"][0]["label"] == "Qwen2.5-7B (4xH100)"
-    metrics = httpx.get(running_api.url + "/metrics", trust_env=False).text
+    metrics = httpx2.get(running_api.url + "/metrics", trust_env=False).text
     assert 'route="/api/v1/recommend",status="200"} 1.0' in metrics
     log = running_api.log.read_text()
     entries = [json.loads(line) for line in log.splitlines()]
