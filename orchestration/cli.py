@@ -41,7 +41,7 @@ COMMANDS = {
     "down": Command("services", "Stop what `./dyno up` started."),
     "status": Command("services", "Show what runs, where, and how it is doing."),
     "recommend": Command("recommend", "Recommend model, engine, quantization and hardware for a load."),
-    "bench": Command("bench", "Measure a model on this machine."),
+    "bench": Command("bench", "Measure any OpenAI-compatible server."),
     "matrix": Command("matrix", "List the configurations to measure for a model, and why others cannot run."),
     "test": Command("test", "Run the project's tests.", {"allow_extra_args": True, "ignore_unknown_options": True}),
 }

@@ -36,7 +36,11 @@ class MissingArtifactError(ModelsError):
 
 
 class CorruptArtifactError(ModelsError):
-    """A file on disk differs from its manifest."""
+    """A file on disk differs from its manifest. `problem` is the message without the advice."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: materialize the `model` asset again, or run `./dyno demo`: damaged files are made anew")
+        self.problem = problem
 
 
 class ArtifactWriteError(ModelsError):

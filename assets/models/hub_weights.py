@@ -156,12 +156,12 @@ def _fetch(hub: Hub, model: HubModel, weights: Sequence[HubFile], download: Path
         path = hub.download(model, file.name, download, progress)
         if file.sha256 is not None and file_sha256(path) != file.sha256:
             path.unlink()
-            raise InvalidModelError(f"{file.name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): run the command again")
+            raise InvalidModelError(f"{file.name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): try again")
 
 
 def _whole(folder: Path, made_from: str) -> Manifest | None:
     try:
         return usable(folder, made_from)
     except CorruptArtifactError as error:
-        _log.warning("%s; fetching it again", error)
+        _log.warning("%s; fetching it again", error.problem)
         return None

@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtifactError(f"{path} is damaged: delete the folder {folder} and run the command again to make it anew") from error
+        raise CorruptArtifactError(f"{path} is damaged") from error
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
@@ -75,12 +75,11 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """
     for name, record in manifest.files.items():
         path = folder / name
-        advice = f"delete the folder {folder} and run the command again to make it anew"
         try:
             size_bytes = path.stat().st_size
         except FileNotFoundError:
-            raise CorruptArtifactError(f"{path} is missing: {advice}") from None
+            raise CorruptArtifactError(f"{path} is missing") from None
         if size_bytes != record.size_bytes:
-            raise CorruptArtifactError(f"{path} is damaged ({size_bytes} bytes instead of {record.size_bytes}): {advice}")
+            raise CorruptArtifactError(f"{path} is damaged ({size_bytes} bytes instead of {record.size_bytes})")
         if file_sha256(path) != record.sha256:
-            raise CorruptArtifactError(f"{path} is damaged (its SHA-256 differs from the manifest): {advice}")
+            raise CorruptArtifactError(f"{path} is damaged (its SHA-256 differs from the manifest)")

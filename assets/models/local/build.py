@@ -140,7 +140,7 @@ def ensure_local_model(model_id: str, quantization: GgufQuantization, state_dir:
             shutil.copyfile(target / TOKENIZER_NAME, temporary)
             temporary.replace(shared_tokenizer)
     if manifest is None:
-        raise CorruptArtifactError(f"{target} lost its manifest while it was built: run the command again")
+        raise CorruptArtifactError(f"{target} lost its manifest while it was built")
     return manifest
 
 
@@ -148,7 +148,7 @@ def _usable(target: Path, revision: str) -> Manifest | None:
     try:
         return usable(target, revision)
     except CorruptArtifactError as error:
-        _log.warning("%s; building it again", error)
+        _log.warning("%s; building it again", error.problem)
         return None
 
 
