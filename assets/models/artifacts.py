@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.models.errors import MissingArtifactError
+from assets.models.errors import CorruptArtifactError, MissingArtifactError
 from assets.models.folders import model_dir
 from assets.models.manifest import Manifest, read_manifest, verify
 
 GGUF_NAME = "model.gguf"
 TOKENIZER_NAME = "tokenizer.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,16 @@ def resolve_local_artifact(model_id: str, quantization: str, state_dir: Path) ->
 
 
 def usable(folder: Path, made_from: str) -> Manifest | None:
-    """The manifest of a folder that is whole and made from this; None where it is missing or made from something else.
+    """The manifest of a folder that is whole and made from this; None where it must be made.
 
-    Raises:
-        CorruptArtifactError: a file differs from its manifest.
+    Missing, made from something else, or damaged: the last is reported as a warning.
     """
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.made_from != made_from:
+    try:
+        manifest = read_manifest(folder)
+        if manifest is None or manifest.made_from != made_from:
+            return None
+        verify(folder, manifest)
+    except CorruptArtifactError as error:
+        _log.warning("%s; making it anew", error.problem)
         return None
-    verify(folder, manifest)
     return manifest

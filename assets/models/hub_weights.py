@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from assets.models.artifacts import GGUF_NAME, TOKENIZER_NAME, usable
 from assets.models.convert import TOKENIZER_CONFIG_NAME, convert, spec_of
-from assets.models.errors import CorruptArtifactError, InvalidModelError
+from assets.models.errors import InvalidModelError
 from assets.models.folders import locked, make_folder, model_dir, writing
 from assets.models.gguf_header import read_gguf_header_of
 from assets.models.gguf_writer import GGUF_QUANTIZATIONS, GgufQuantization, Progress, no_progress
@@ -26,8 +25,6 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _DOWNLOAD = ".download"
 _CONVERSION = 1  # raise it when conversion makes other bytes from the same weights
 _GIB = 2**30
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +111,14 @@ def ensure_hub_weights(
     """
     folder = model_dir(state_dir, described.facts.model_id)
     with writing(folder), locked(folder):
-        manifests = {quantization: _whole(folder / quantization, plan.made_from) for quantization in plan.revisions}
+        manifests = {quantization: usable(folder / quantization, plan.made_from) for quantization in plan.revisions}
         missing = [quantization for quantization, manifest in manifests.items() if manifest is None]
         if missing:
             weights = [plan.gguf[quantization] for quantization in missing] if plan.gguf else plan.safetensors
             _fetch(hub, described.model, weights, folder / _DOWNLOAD, progress)
         for quantization in missing:
             make_folder(folder / quantization, _Filler(plan, quantization, folder / _DOWNLOAD, progress).fill)
-            manifests[quantization] = _whole(folder / quantization, plan.made_from)
+            manifests[quantization] = usable(folder / quantization, plan.made_from)
         shutil.rmtree(folder / _DOWNLOAD, ignore_errors=True)
     return {quantization: manifest for quantization, manifest in manifests.items() if manifest is not None}
 
@@ -157,11 +154,3 @@ def _fetch(hub: Hub, model: HubModel, weights: Sequence[HubFile], download: Path
         if file.sha256 is not None and file_sha256(path) != file.sha256:
             path.unlink()
             raise InvalidModelError(f"{file.name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): try again")
-
-
-def _whole(folder: Path, made_from: str) -> Manifest | None:
-    try:
-        return usable(folder, made_from)
-    except CorruptArtifactError as error:
-        _log.warning("%s; fetching it again", error.problem)
-        return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import shutil
 from dataclasses import asdict, dataclass
@@ -30,8 +29,6 @@ from assets.models.manifest import Manifest, read_manifest, write_manifest
 
 LOCAL_LICENCE = "apache-2.0"
 _RECIPE = 1  # raise it when the bytes of a model change for a reason that its spec, seed and tokenizer do not show
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ def ensure_local_model(model_id: str, quantization: GgufQuantization, state_dir:
     folder = model_dir(state_dir, model_id)
     target = folder / quantization
     with writing(folder), locked(folder):
-        manifest = _usable(target, local_revision(model_id))
+        manifest = usable(target, local_revision(model_id))
         if manifest is None:
             make_folder(target, lambda building: _fill(building, model, quantization, progress))
             manifest = read_manifest(target)
@@ -142,14 +139,6 @@ def ensure_local_model(model_id: str, quantization: GgufQuantization, state_dir:
     if manifest is None:
         raise CorruptArtifactError(f"{target} lost its manifest while it was built")
     return manifest
-
-
-def _usable(target: Path, revision: str) -> Manifest | None:
-    try:
-        return usable(target, revision)
-    except CorruptArtifactError as error:
-        _log.warning("%s; building it again", error.problem)
-        return None
 
 
 def _fill(building: Path, model: LocalModel, quantization: GgufQuantization, progress: Progress) -> None:

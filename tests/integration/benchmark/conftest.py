@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,11 +61,3 @@ def catalog_url(empty_postgres_url: str, matrix: Matrix, batch: Batch) -> str:
     catalog.save_matrix([matrix], [batch])
     catalog.close()
     return empty_postgres_url
-
-
-@pytest.fixture
-def catalog(catalog_url: str) -> Iterator[Catalog]:
-    """The catalog of `catalog_url`."""
-    opened = Catalog(catalog_url)
-    yield opened
-    opened.close()

@@ -104,7 +104,7 @@ def test_a_model_is_built_once_and_again_when_a_byte_of_it_changed(tmp_path: Pat
     with pytest.raises(CorruptArtifactError, match=r"model\.gguf is damaged"):
         resolve_local_artifact("dyno-43m", "q4_0", tmp_path)
     assert ensure_local_model("dyno-43m", "q4_0", tmp_path) == first
-    assert "building it again" in caplog.text
+    assert "making it anew" in caplog.text
     assert resolve_local_artifact("dyno-43m", "q4_0", tmp_path).model_path == path
 
 

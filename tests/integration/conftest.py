@@ -1,4 +1,4 @@
-"""An empty, migrated catalog for each test."""
+"""A catalog of its own for each test: empty, unless the folder's conftest puts something into the database of `catalog_url`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def catalog_url(empty_postgres_url: str) -> str:
 
 @pytest.fixture
 def catalog(catalog_url: str) -> Iterator[Catalog]:
-    """A catalog without data."""
+    """The catalog of `catalog_url`."""
     opened = Catalog(catalog_url)
     yield opened
     opened.close()
