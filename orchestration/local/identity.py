@@ -47,7 +47,8 @@ def choose(folder: Path, program: Path) -> Identity:
             return identity
         probe = launch_command(["/bin/sh", "-c", 'test -w "$1" && exec "$2" --version', "sh", str(folder), str(program)], identity.option)
         result = subprocess.run(probe, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
-        if result.returncode == 0:
+        # --version does not mind when the program cannot find itself; starting a server does
+        if result.returncode == 0 and "invalid binary" not in result.stderr:
             return identity
         reasons.append(f"{identity.kind}: {result.stderr.strip() or 'no access to ' + str(folder)}")
     raise IdentityError(

@@ -18,9 +18,10 @@ import os
 import sys
 
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 CLONE_NEWUSER = 0x10000000
 CAP_DAC_OVERRIDE = 1
 CAPABILITY_VERSION_3 = 0x20080522
@@ -57,8 +58,11 @@ def enter_namespace(uid: int, gid: int) -> None:
 
 
 def change_user(uid: int, gid: int) -> None:
-    """Become `uid`:`gid` for good, with CAP_DAC_OVERRIDE as the only capability left, also after exec."""
-    _call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    """Become `uid`:`gid` for good, with CAP_DAC_OVERRIDE as the only capability left, also after exec.
+
+    Capabilities are not tied to user ids from then on, also not in `access`, by which PostgreSQL looks whether it may read itself.
+    """
+    _call("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([gid])
     os.setgid(gid)
     os.setuid(uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,7 +203,11 @@ def test_a_cluster_without_its_version_file_is_never_overwritten(state_dir: Path
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another identity")
 @pytest.mark.parametrize("kinds", [("namespace", "setuid"), ("setuid", "namespace")], ids="-then-".join)
 def test_as_root_in_a_folder_that_only_root_may_enter(state_dir: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]) -> None:
-    """Both ways around PostgreSQL's refusal work, also one after the other on the same data."""
+    """Both ways around PostgreSQL's refusal work, also one after the other on the same data: for the data and for the programs."""
+    package = EmbeddedPostgres(state_dir, state_dir)._binaries.parents[1]
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(folder, state_dir / "site" / folder.name, symlinks=True)
+    monkeypatch.syspath_prepend(str(state_dir / "site"))
     state_dir.chmod(0o700)
     state_dir.parent.chmod(0o700)
     candidates = identity._candidates
