@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Ta
 
 from assets.benchmark.job import PROTOCOLS
 from assets.benchmark.job_file import checkpoint_directory
-from assets.benchmark.progress import PROGRESS_NAME
+from assets.benchmark.progress import PROGRESS_NAME, ProgressFollower
 from assets.catalog.queries import MeasuredPoint
 from assets.catalog.repository import Catalog
 from assets.matrix.batches import batches_of
@@ -185,18 +184,11 @@ def _followed(progress: Progress, task: TaskID, path: Path) -> Iterator[None]:
     before = path.stat().st_mtime_ns if path.exists() else 0
 
     def follow() -> None:
-        bar = _Bar(progress, task)
-        offset = 0
+        bar, follower = _Bar(progress, task), ProgressFollower(path)
         while not finished.wait(FOLLOW_INTERVAL_S):
-            if not path.exists() or path.stat().st_mtime_ns == before:
-                continue
-            with path.open(encoding="utf-8") as file:
-                file.seek(offset)
-                for line in iter(file.readline, ""):
-                    if not line.endswith("\n"):
-                        break
-                    offset += len(line.encode())
-                    bar.show(json.loads(line))
+            if path.exists() and path.stat().st_mtime_ns != before:
+                for event in follower.new_events():
+                    bar.show(event)
 
     thread = Thread(target=follow, name="progress", daemon=True)
     thread.start()
@@ -215,19 +207,17 @@ class _Bar:
         self._task = task
         self._key = progress.tasks[task].description
         self._done_before = 0
-        self._load_points = 1
         self._requests = 0
 
     def show(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "batch_started":
-                self._load_points = event["load_points"]
+                self._progress.update(self._task, total=event["requests"])
             case "engine_started":
                 self._describe(f"engine up after {event['start_s']:.1f} s")
             case "load_point_started":
                 self._requests = event["requests"]
                 self._describe(f"concurrency {event['concurrency']}")
-                self._progress.update(self._task, total=max(self._load_points, 1) * self._requests)
             case "requests_done":
                 self._progress.update(self._task, completed=self._done_before + event["done"])
             case "load_point_finished":

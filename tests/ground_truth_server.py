@@ -5,7 +5,8 @@ process. `GET /truth` returns, by the request's `user` field, when the request c
 
 Scenario fields (all optional): `ttft_ms`, `gap_ms`, `chunks`, `tokens_per_chunk`, `role_chunk` (an empty first chunk at once),
 `usage_delay_ms` (pause before the trailing usage chunk), `framing` (`chunked`, `close`), `bytes_per_write` (tear the stream), `fault`:
-`http_404`, `http_429`, `http_500`, `not_http`, `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `never`; `close_after`
+`http_404`, `http_429`, `http_500`, `not_http`, `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `never`,
+`vanish` (work for `ttft_ms`, then close without a word); `close_after`
 (close the connection after the response, without saying so), `reject_fields` (answer 400 when one of them is in the body).
 """
 
@@ -33,6 +34,7 @@ class GroundTruth:
     def __init__(self) -> None:
         self.truth: dict[str, dict[str, Any]] = {}
         self.connections = 0
+        self.vanished = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -43,7 +45,11 @@ class GroundTruth:
                 length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
                 body = await reader.readexactly(length)
                 if head.startswith(b"GET /truth"):
-                    _answer(writer, 200, json.dumps({"requests": self.truth, "connections": self.connections}).encode())
+                    _answer(
+                        writer,
+                        200,
+                        json.dumps({"requests": self.truth, "connections": self.connections, "vanished": self.vanished}).encode(),
+                    )
                 elif head.startswith(b"GET /v1/models"):
                     _answer(writer, 200, MODELS)
                 else:
@@ -66,6 +72,10 @@ class GroundTruth:
             writer.write(b"220 smtp.example ESMTP\r\n\r\n")
         elif fault == "never":
             await asyncio.sleep(3600)
+        elif fault == "vanish":
+            self.vanished += 1
+            await asyncio.sleep(scenario["ttft_ms"] / 1e3)
+            writer.close()
         else:
             await self._stream(body, scenario, received_ns, writer)
         if scenario.get("close_after"):

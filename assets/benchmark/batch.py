@@ -11,7 +11,7 @@ from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.job import PROTOCOLS, Job, Measurement
 from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
-from assets.benchmark.store import ResultStore
+from assets.benchmark.store import RejectedMeasurementError, ResultStore
 from assets.benchmark.worker import EXIT_BAD_JOB, EXIT_CHECKPOINT, EXIT_DONE
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact
@@ -115,8 +115,11 @@ class BatchRun:
         except CheckpointError as error:
             raise BatchError("checkpoint", str(error), retryable=False) from error
         for measurement in measurements.values():
-            if self.store.add(measurement, self.run_id):
-                self.added.append(measurement)
+            try:
+                if self.store.add(measurement, self.run_id):
+                    self.added.append(measurement)
+            except RejectedMeasurementError as error:
+                raise BatchError("rejected", str(error), retryable=False) from error
         return damaged
 
     def _error(self, ended: WorkerExit) -> BatchError:

@@ -34,6 +34,7 @@ class Plan:
 
     job: Job
     protocol: Protocol
+    hardware_id: str
     framework: str
     framework_version: str
     tensor_parallel: int
@@ -125,6 +126,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     return Plan(
         job=Job(**{**document, "configurations": tuple(configurations)}),
         protocol=protocol,
+        hardware_id=_text(deployment.get("hardware_id"), "deployment.hardware_id"),
         framework=_text(deployment.get("framework"), "deployment.framework"),
         framework_version=_text(deployment.get("framework_version"), "deployment.framework_version"),
         tensor_parallel=_integer(deployment.get("tensor_parallel", 1), "deployment.tensor_parallel", minimum=1),

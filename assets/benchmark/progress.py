@@ -3,7 +3,7 @@
 Events go to `progress.jsonl` in the checkpoint folder, where whoever started the worker can follow them, and on request to standard error.
 Every event has `event` and `at` (ISO 8601, UTC). The kinds and their further fields:
 
-- `batch_started`: `partition_key`, `load_points`, `finished` (those of an earlier attempt)
+- `batch_started`: `partition_key`, `load_points`, `requests` (of all load points), `finished` (load points of an earlier attempt)
 - `engine_starting`: `framework`, `waited_s`; `engine_started`: `framework`, `start_s`; `warmed_up`: `requests`
 - `load_point_started`: `config_id`, `workload`, `concurrency`, `requests`; `requests_done`: `config_id`, `done`, `requests`
 - `load_point_finished`: `config_id`, `workload`, `concurrency`, `ttft_p50_ms`, `ttft_p90_ms`, `tpot_p50_ms`, `output_tokens_per_s`,
@@ -108,6 +108,37 @@ def json_to_file(path: Path) -> Sink:
             file.write(json.dumps(event) + "\n")
 
     return sink
+
+
+class ProgressFollower:
+    """Reads the events that a growing progress file has gained."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new_events(self) -> list[Event]:
+        """The events since the last call; none while there is no file.
+
+        A line that is no event, as a full disk leaves one, is passed over: the checkpoints say what is finished.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [event for line in whole.splitlines() if (event := _event(line)) is not None]
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def describe(event: Event) -> str | None:

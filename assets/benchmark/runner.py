@@ -14,7 +14,7 @@ from assets.benchmark.checkpoint import CheckpointStore
 from assets.benchmark.engines.process import EngineProcess, free_port
 from assets.benchmark.engines.protocol import EngineError, Launch, PortTakenError
 from assets.benchmark.engines.registry import driver_for
-from assets.benchmark.job import Protocol
+from assets.benchmark.job import REQUESTS_PER_STREAM, Protocol
 from assets.benchmark.job_file import JobError, Plan, PlannedLoadPoint
 from assets.benchmark.load.client import Endpoint, Exchange
 from assets.benchmark.load.closed_loop import StoppedError
@@ -27,8 +27,6 @@ from assets.benchmark.telemetry import GpuReader, Sampler
 
 SERVED_MODEL_NAME = "model"
 PORT_ATTEMPTS = 3
-# Each stream should send at least this many requests, so that the first wave, which all arrives at once, is not the whole load point.
-REQUESTS_PER_STREAM = 2
 
 Prompts = TokenIdPrompts | TextPrompts
 
@@ -50,8 +48,8 @@ class Outcome:
 
 
 def request_count(protocol: Protocol, concurrency: int) -> int:
-    """How many requests a load point gets: the protocol's minimum, or two a stream if that is more, up to the protocol's maximum."""
-    return min(max(protocol.min_requests, REQUESTS_PER_STREAM * concurrency), protocol.max_requests)
+    """How many requests a load point gets: the protocol's minimum, or two a stream if that is more."""
+    return max(protocol.min_requests, REQUESTS_PER_STREAM * concurrency)
 
 
 class Runner:
@@ -88,8 +86,13 @@ class Runner:
         for sentence in damaged:
             self._reporter.emit("note", text=sentence)
         remaining = [point for point in points if point.config_id not in finished]
-        key = self._plan.job.partition_key
-        self._reporter.emit("batch_started", partition_key=key, load_points=len(remaining), finished=len(points) - len(remaining))
+        self._reporter.emit(
+            "batch_started",
+            partition_key=self._plan.job.partition_key,
+            load_points=len(remaining),
+            requests=sum(request_count(self._plan.protocol, point.concurrency) for point in remaining),
+            finished=len(points) - len(remaining),
+        )
         return remaining
 
     def _check_job(self) -> None:
@@ -147,7 +150,7 @@ class Runner:
         )
         prompts = self._warm_up(engine, session, points[0])
         failed = 0
-        with GpuReader() as gpus:
+        with GpuReader(enabled=self._plan.hardware_id != "cpu") as gpus:
             for point in points:
                 try:
                     self._measure_one(engine, session, prompts, gpus, point)

@@ -17,6 +17,10 @@ class UnknownBatchError(LookupError):
         super().__init__(f"batch {partition_key!r} is not in the catalog: materialize test_matrix for its model first")
 
 
+class RejectedMeasurementError(Exception):
+    """The store refuses a measurement, and would refuse it again; the message says which and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
     """Something that went wrong with a batch (`config_id` None) or with one of its load points.
@@ -52,7 +56,10 @@ class ResultStore(Protocol):
         ...
 
     def add(self, measurement: Measurement, run_id: str | None) -> bool:
-        """Insert the measurement, its telemetry and its checkpoint row in one transaction; False when the load point is already in."""
+        """Insert the measurement, its telemetry and its checkpoint row in one transaction; False when the load point is already in.
+
+        Raises RejectedMeasurementError.
+        """
         ...
 
     def record_failure(self, failure: BatchFailure) -> None:

@@ -1,17 +1,17 @@
 """What the machine did while a load point ran: host CPU, the engine's process tree, and each NVIDIA GPU where a driver is there.
 
-A thread samples twice a second; the load client's event loop is not involved. Utilization of `host` is the share of all cores (0 to 100);
+A thread of the worker samples twice a second. Utilization of `host` is the share of all cores (0 to 100);
 of `engine` it is in percent of one core, so two busy cores are 200.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import psutil
 import pynvml
@@ -20,6 +20,8 @@ from assets.benchmark.job import TelemetrySample
 
 SAMPLE_INTERVAL_S = 0.5
 _MILLIWATT = 1e-3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,21 @@ class TelemetrySummary:
 
 
 class GpuReader:
-    """Reads every GPU through NVML, as a context manager. Without a driver it reads none, and `note` says so."""
+    """Reads every GPU that this process sees through NVML, as a context manager. Without a driver it reads none, and `note` says so.
 
-    def __init__(self) -> None:
+    A deployment without GPUs reads none either (`enabled` false): what others do on this machine's GPUs is not its own.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
         self._handles: list[object] = []
         self.note: str | None = None
+        if not enabled:
+            return
         try:
             pynvml.nvmlInit()
+            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         except pynvml.NVMLError as error:
             self.note = f"no GPU telemetry: {error}"
-            return
-        self._handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
 
     def __enter__(self) -> Self:
         return self
@@ -64,14 +70,17 @@ class GpuReader:
         return [self._read_one(index, handle, now) for index, handle in enumerate(self._handles)]
 
     def _read_one(self, index: int, handle: object, now: str) -> TelemetrySample:
-        utilization = memory = power = None
+        memory = self._value(lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).used))
+        utilization = self._value(lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+        power = self._value(lambda: float(pynvml.nvmlDeviceGetPowerUsage(handle) * _MILLIWATT))
+        return TelemetrySample(now, f"gpu{index}", utilization, memory, power)
+
+    def _value(self, ask: Callable[[], T]) -> T | None:
         try:
-            memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-            utilization = float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-            power = pynvml.nvmlDeviceGetPowerUsage(handle) * _MILLIWATT
+            return ask()
         except pynvml.NVMLError as error:
             self.note = f"GPU telemetry is incomplete: {error}"
-        return TelemetrySample(now, f"gpu{index}", utilization, memory, power)
+            return None
 
 
 class Sampler:

@@ -61,7 +61,6 @@ def _check_result(outcome: CheckOutcome) -> dg.AssetCheckResult:
         check_name=outcome.check.name,
         asset_key=RESULTS_KEY,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.WARN if outcome.check.warning else dg.AssetCheckSeverity.ERROR,
         description="; ".join(outcome.examples) or None,
         metadata={"violations": outcome.violations},
     )

@@ -14,12 +14,11 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class ResultCheck:
-    """`violations` selects (id, what is wrong) of every row that breaks the rule; a warning does not make the data unusable."""
+    """`violations` selects (id, what is wrong) of every row that breaks the rule."""
 
     name: str
     description: str
     violations: str
-    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,6 @@ def _disordered(metric: str) -> str:
 
 
 CHECKS: Final = (
-    ResultCheck(
-        "configuration_known",
-        "Every measurement is of a configuration in the matrix.",
-        "SELECT r.measurement_id::text, r.config_id FROM catalog.benchmark_results r "
-        "LEFT JOIN catalog.benchmark_configs c USING (config_id) WHERE c.config_id IS NULL",
-    ),
     ResultCheck(
         "percentiles_ordered",
         "p50 <= p90 <= p95 <= p99 in TTFT, TPOT, ITL and end-to-end latency.",
@@ -76,12 +69,11 @@ CHECKS: Final = (
         "GROUP BY r.config_id, r.protocol, r.repeat HAVING count(*) > 1 OR count(c.measurement_id) = 0",
     ),
     ResultCheck(
-        "littles_law",
-        "Mean concurrency = completed requests per second x mean end-to-end latency, within 5 % (J. D. C. Little, 1961).",
-        "SELECT measurement_id::text, concat('concurrency ', concurrency_mean, ', ', requests_per_s, ' requests/s x ', e2e_mean_ms, ' ms') "
-        "FROM catalog.benchmark_results WHERE kind = 'measured' AND requests_completed > 0 "
-        "AND abs(concurrency_mean - requests_per_s * e2e_mean_ms / 1000) > 0.05 * concurrency_mean",
-        warning=True,
+        "in_flight_within_concurrency",
+        "A closed loop never has more requests in flight than it was asked for: summed latencies / duration <= concurrency.",
+        "SELECT r.measurement_id::text, concat(r.concurrency_mean, ' in flight of ', c.concurrency) "
+        "FROM catalog.benchmark_results r JOIN catalog.benchmark_configs c USING (config_id) "
+        "WHERE r.kind = 'measured' AND r.concurrency_mean > c.concurrency * 1.001",
     ),
 )
 

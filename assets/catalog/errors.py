@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from assets.benchmark.store import RejectedMeasurementError
+
 
 class CatalogError(RuntimeError):
     """Base of the catalog's errors; the message says what is wrong and what to do."""
@@ -23,9 +25,9 @@ class UnknownHardwareError(CatalogError, LookupError):
     """A configuration names hardware that the reference data lacks."""
 
 
-class UnknownConfigurationError(CatalogError, LookupError):
+class UnknownConfigurationError(CatalogError, RejectedMeasurementError, LookupError):
     """A measurement of a configuration that is not in the matrix."""
 
 
-class InvalidMeasurementError(CatalogError, ValueError):
+class InvalidMeasurementError(CatalogError, RejectedMeasurementError, ValueError):
     """A measurement that contradicts itself or what is stored."""

@@ -52,7 +52,8 @@ def demo(
 
     Builds two small Llama-shaped models (random weights, real arithmetic), launches llama.cpp on each in two quantizations, measures five
     load levels, stores everything in PostgreSQL, ranks it with dbt and asks the API for a recommendation. Takes about three minutes; the
-    second time it measures nothing that is already there. The demo takes 20 requests a load point: quick, with wide intervals.
+    second time it measures nothing that is already there. The demo takes 20 requests a load point, 32 at 16
+    streams: quick, with wide intervals.
 
     Examples:
 

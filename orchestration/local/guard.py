@@ -6,6 +6,7 @@ engines. The guard waits for the end of its owner and then ends every process th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -52,7 +53,8 @@ def guarded(owner: str, base: Mapping[str, str]) -> Iterator[None]:
     finally:
         if guard.stdin is not None:
             guard.stdin.close()
-        guard.wait(GUARD_END_TIMEOUT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on by itself
+            guard.wait(GUARD_END_TIMEOUT_S)
 
 
 def main(owner: str) -> None:

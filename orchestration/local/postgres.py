@@ -153,14 +153,20 @@ class EmbeddedPostgres:
         command = [str(self._binaries / "initdb"), "-D", str(fresh), "--username", USER, "--pwfile", str(self.folder / "password")]
         command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
         command += ["--locale", "C", "--no-instructions"] + ([] if self.durable else ["--no-sync"])
-        result = subprocess.run(
-            launch_command(command, self._identity.option, signal.SIGKILL),
-            capture_output=True,
-            text=True,
-            timeout=INITDB_TIMEOUT_S,
-            check=False,
-            env={"PATH": os.defpath, "TZ": "UTC", "LC_ALL": "C"},
-        )
+        try:
+            result = subprocess.run(
+                launch_command(command, self._identity.option, signal.SIGKILL),
+                capture_output=True,
+                text=True,
+                timeout=INITDB_TIMEOUT_S,
+                check=False,
+                env={"PATH": os.defpath, "TZ": "UTC", "LC_ALL": "C"},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PostgresError(
+                f"a new database cluster in {self.folder} took longer than {INITDB_TIMEOUT_S} s: is the disk slow or full? "
+                "DYNO_STATE_DIR moves it to another one"
+            ) from error
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(result.stdout + result.stderr)
         if result.returncode != 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Literal
 
-from orchestration.local import state
+from orchestration.local import ports, state
 from orchestration.local.data import DataServices, prepare_instance, record_of
 from orchestration.local.environment import Endpoints, process_environment
 from orchestration.local.guard import end_owned, guarded
@@ -54,6 +54,12 @@ class Watched:
     consecutive: int = 0
     since: float = 0.0
 
+    def failed(self, now: float) -> None:
+        """It ended or did not start: another try after a pause, or none any more."""
+        self.consecutive += 1
+        self.status = "failed" if self.consecutive > RESTART_LIMIT else "restarting"
+        self.since = now
+
     def record(self) -> ServiceRecord:
         """As services.json tells it."""
         alive = self.child is not None and self.child.process.poll() is None
@@ -71,6 +77,7 @@ class Supervisor:
         self._owner = owner_mark()
         self._data = DataServices(settings, self._owner)
         self._data_restarts = {"postgres": 0, "valkey": 0}
+        self._data_since = dict.fromkeys(self._data_restarts, 0.0)
         self._watched: list[Watched] = []
         self._record: InstanceRecord | None = None
         self._endpoints: Endpoints | None = None
@@ -116,6 +123,8 @@ class Supervisor:
         if self._endpoints is None:
             raise AssertionError("services start after the data services")
         watched.port = watched.spec.choose_port(watched.port)
+        if watched.spec.name == "api":  # at a restart its port may have become somebody else's
+            self._endpoints = endpoints_with_api(self._endpoints, watched.port)
         environment = process_environment(self._settings, self._endpoints, base=os.environ, owner=self._owner)
         watched.child = watched.spec.start(watched.port, environment)
         watched.status, watched.since = "starting", time.monotonic()
@@ -136,16 +145,17 @@ class Supervisor:
         if watched.status in {"starting", "ready"} and watched.child is not None:
             if watched.child.process.poll() is not None or (watched.status == "starting" and now - watched.since > READY_TIMEOUT_S):
                 watched.child.stop(0)
-                watched.consecutive += 1
-                watched.status = "failed" if watched.consecutive > RESTART_LIMIT else "restarting"
-                watched.since = now
+                watched.failed(now)
             elif watched.status == "starting" and watched.spec.ready(watched.port):
                 watched.status, watched.since = "ready", now
             elif watched.status == "ready" and now - watched.since > STABLE_AFTER_S:
                 watched.consecutive = 0
         elif watched.status == "restarting" and now - watched.since >= backoff_s(watched.consecutive):
             watched.restarts += 1
-            self._launch(watched)
+            try:
+                self._launch(watched)
+            except ports.PortTakenError:  # the port asked for: somebody may give it back
+                watched.failed(now)
         if watched.status == before:
             return False
         self._on_change(watched.record())
@@ -159,13 +169,18 @@ class Supervisor:
         ):
             if server is None or server.spawned is None or server.spawned.process.poll() is None:
                 continue
+            if time.monotonic() - self._data_since[name] > STABLE_AFTER_S:
+                self._data_restarts[name] = 0
             self._data_restarts[name] += 1
             if self._data_restarts[name] > RESTART_LIMIT:
-                raise SupervisorError(f"{name} ended {RESTART_LIMIT + 1} times (log: {server.log_file}):\n{server.spawned.log_tail()}")
+                raise SupervisorError(
+                    f"{name} ended {RESTART_LIMIT + 1} times in a row (log: {server.log_file}):\n{server.spawned.log_tail()}"
+                )
             before = next(record for record in self._data.records() if record.name == name)
             self._on_change(replace(before, status="restarting", pid=None))
             time.sleep(backoff_s(self._data_restarts[name]))
             start()
+            self._data_since[name] = time.monotonic()
             self._on_change(next(record for record in self._data.records() if record.name == name))
             changed = True
         return changed

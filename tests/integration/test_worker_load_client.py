@@ -80,7 +80,7 @@ def test_every_gap_is_between_arrivals_and_tpot_leaves_the_first_token_out(url: 
         assert record.tpot_ms == pytest.approx((record.e2e_ms - record.ttft_ms) / 4)
 
 
-def test_chunks_of_several_tokens_do_not_falsify_tpot_and_are_flagged(url: str) -> None:
+def test_chunks_of_several_tokens_are_flagged_and_every_token_counts(url: str) -> None:
     records, _ = measure(url, {"gap_ms": 40, "chunks": 3, "tokens_per_chunk": 5}, expected=15)
     for record in records:
         assert record.failure is None
@@ -116,6 +116,14 @@ def test_a_server_that_closes_without_saying_so_loses_no_request(url: str) -> No
     records, endpoint = measure(url, {"close_after": True}, requests=12, concurrency=3, expected=4)
     assert [record.failure for record in records] == [None] * 12
     assert not endpoint.reuse_connections
+
+
+def test_a_request_that_the_server_drops_after_working_on_it_is_a_failure(url: str) -> None:
+    """Not sent again: that would hide a failure, forget its latency and give the server the work twice."""
+    before = truth(url)["vanished"]
+    records, _ = measure(url, {"fault": "vanish", "ttft_ms": 300}, requests=3, concurrency=1, first={})
+    assert [record.failure for record in records] == [None, "disconnected", "disconnected"]
+    assert truth(url)["vanished"] - before == 2
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class LlamaCpp:
         for pattern, error, advice in _REASONS:
             found = pattern.search(log_tail)
             if found:
-                line = next(line for line in log_tail.splitlines() if found.group() in line)
+                line = next((line for line in log_tail.splitlines() if found.group() in line), found.group())
                 return error(f"llama.cpp did not start: {advice} ({line.strip()})")
         if exit_code in _SIGKILL_EXIT_CODES:
             return OutOfMemoryError("llama.cpp was killed (SIGKILL), which is what the kernel does when memory runs out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import signal
@@ -20,7 +19,7 @@ from assets.benchmark.executors.protocol import WorkerExit
 from assets.benchmark.guard import guarded
 from assets.benchmark.job import Job
 from assets.benchmark.job_file import write_job
-from assets.benchmark.progress import PROGRESS_NAME, Event
+from assets.benchmark.progress import PROGRESS_NAME, Event, ProgressFollower
 from assets.benchmark.telemetry import GpuReader
 from assets.matrix.spec import HardwareConfig
 
@@ -76,7 +75,7 @@ class SubprocessExecutor:
                 env={**inherited, **environment},
                 start_new_session=True,
             )
-        follower = _Follower(progress)
+        follower = ProgressFollower(progress)
         try:
             while process.poll() is None:
                 on_poll(follower.new_events())
@@ -108,25 +107,6 @@ def _turn(path: Path, on_poll: Callable[[Sequence[Event]], None]) -> Iterator[No
 def _is_a(gpu_type: str, product: str) -> bool:
     """Whether a product name of the driver's, `NVIDIA A100-SXM4-80GB`, has all parts of our GPU type, `A100-80GB`, as words."""
     return all(re.search(rf"\b{re.escape(part)}\b", product, re.IGNORECASE) for part in gpu_type.split("-"))
-
-
-class _Follower:
-    """Reads the events that a growing progress file has gained."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def new_events(self) -> list[Event]:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            return []
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -12,11 +12,13 @@ import ssl
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from assets.benchmark.load.http1 import MalformedResponseError, ResponseParser
 
 CONNECT_TIMEOUT_S = 10.0
+# A connection that ends this soon after a request was put on it was being closed already; later, the server has worked on the request.
+STALE_WITHIN_S = 0.05
 # Every complete chunked response ends in CRLF CRLF. That proves nothing (a head ends so too), so the framing is parsed then.
 _END_MARK = b"\r\n\r\n"
 
@@ -32,24 +34,28 @@ class Endpoint:
     host: str
     port: int
     base_path: str
-    tls: bool = False
+    tls: ssl.SSLContext | None = None
     headers: tuple[tuple[str, str], ...] = ()
     reuse_connections: bool = True
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> Endpoint:
         """From `http://host:port` or `https://host/prefix`, with or without the trailing `/v1`. Raises EndpointError."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise EndpointError(f"{url!r} is not the address of a server: expected http://HOST:PORT or https://HOST")
+        malformed = EndpointError(f"{url!r} is not the address of a server: expected http://HOST:PORT or https://HOST")
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise malformed from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_printable_ascii(url):
+            raise malformed
         if parts.username or parts.query or parts.fragment:
             raise EndpointError("the address must have no user name, query or fragment: give a key with --api-key")
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            raise EndpointError(f"{url!r} has no valid port: ports are 1 to 65535") from None
+        if api_key is not None and not _is_printable_ascii(api_key):
+            raise EndpointError("the key has characters that no HTTP header may have: check DYNO_API_KEY or --api-key")
         headers = (("Authorization", f"Bearer {api_key}"),) if api_key else ()
-        return cls(parts.hostname, port, parts.path.rstrip("/").removesuffix("/v1"), parts.scheme == "https", headers)
+        # made once: reading the machine's certificates takes as long as some first tokens
+        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        return cls(parts.hostname, _port(parts), parts.path.rstrip("/").removesuffix("/v1"), tls, headers)
 
     def request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The bytes of one request, built before the run."""
@@ -106,11 +112,9 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._unparsed.append((now, data))
-        if self._parser.chunked:
-            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
-            if self._tail != _END_MARK:
-                return
-        self._parse()
+        self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
+        if not self._parser.chunked or self._tail == _END_MARK:
+            self._parse()
 
     def connection_lost(self, exc: Exception | None) -> None:
         now = perf_counter_ns()
@@ -199,10 +203,9 @@ class Slot:
             return connection
         self.close()
         started = perf_counter_ns()
-        context = ssl.create_default_context() if self._endpoint.tls else None
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, self._connection = await asyncio.get_running_loop().create_connection(
-                Connection, self._endpoint.host, self._endpoint.port, ssl=context
+                Connection, self._endpoint.host, self._endpoint.port, ssl=self._endpoint.tls
             )
         self._connect_ms = (perf_counter_ns() - started) / 1e6
         return self._connection
@@ -210,8 +213,8 @@ class Slot:
     async def perform(self, index: int, request: bytes, timeout_s: float) -> Exchange:
         """One request with its outcome. The clock starts at the send, after the connection is there.
 
-        A server that closes an idle connection as the request leaves has not handled it: the request is sent once more, on a fresh
-        connection and with a fresh start stamp, and connections are not reused from then on.
+        A server that closes an idle connection as the request leaves (within STALE_WITHIN_S) has not handled it: the request is sent once
+        more, on a fresh connection and with a fresh start stamp, and connections are not reused from then on.
         """
         while True:
             exchange = Exchange(index)
@@ -224,8 +227,8 @@ class Slot:
             exchange.connect_ms = self._connect_ms
             reused = connection.used
             await connection.perform(request, exchange, timeout_s)
-            stale = reused and exchange.failure == "disconnected" and not exchange.status and not exchange.body
-            if not stale:
+            unanswered = exchange.failure == "disconnected" and not exchange.status and not exchange.body
+            if not (reused and unanswered and exchange.end_ns - exchange.start_ns < STALE_WITHIN_S * 1e9):
                 return exchange
             self._endpoint.reuse_connections = False
 
@@ -234,6 +237,20 @@ class Slot:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _is_printable_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise EndpointError(f"{parts.netloc!r} has no valid port: ports are 1 to 65535")
+    return port or (443 if parts.scheme == "https" else 80)
 
 
 def describe_connect_error(endpoint: Endpoint, error: Exception) -> str:

@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 MAX_HEAD_BYTES = 65_536
 MAX_CHUNK_LINE_BYTES = 4_096
+MAX_LENGTH_DIGITS = 18
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?\Z")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
@@ -120,7 +121,7 @@ class ResponseParser:
         if length is None:
             self.keep_alive = False
             return _State.UNTIL_CLOSE
-        if not (length.isascii() and length.isdigit()):
+        if not (length.isascii() and length.isdigit()) or len(length) > MAX_LENGTH_DIGITS:
             raise MalformedResponseError(f"Content-Length is not a number: {length[:40]!r}")
         self._remaining = int(length)
         return _State.FIXED_LENGTH if self._remaining else _State.DONE

@@ -30,8 +30,8 @@ QUALITY_FLAGS: Mapping[str, str] = {
     "usage_missing": "the server reported no usage: chunks were counted as tokens",
     "input_tokens_off_target": "a prompt was over 5 % off the asked length, by the server's count",
     "output_tokens_off_target": "an output was not of the asked length, by the server's count",
-    "multi_token_chunks": "some chunks carried several tokens: ITL is of chunks, TPOT is not affected",
-    "more_chunks_than_tokens": "more chunks than tokens came: ITL is of chunks, TPOT is not affected",
+    "multi_token_chunks": "some chunks carried several tokens: ITL is of chunks, TPOT low by at most the first chunk's share",
+    "more_chunks_than_tokens": "more chunks than tokens came: ITL is of chunks",
 }
 
 Floats = npt.NDArray[np.float64]

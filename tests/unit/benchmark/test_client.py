@@ -91,16 +91,42 @@ def test_bytes_that_are_no_response_end_the_request() -> None:
 )
 def test_addresses(url: str, expected: tuple[str, int, str, bool]) -> None:
     endpoint = Endpoint.parse(url)
-    assert (endpoint.host, endpoint.port, endpoint.base_path, endpoint.tls) == expected
+    assert (endpoint.host, endpoint.port, endpoint.base_path, endpoint.tls is not None) == expected
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://host", "http://", "http://user:secret@host", "http://host:99999", "http://host?x=1"]
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://user:secret@host",
+        "http://host:99999",
+        "http://host:0",
+        "http://host?x=1",
+        "http://[::1",
+        "http://hö.st",
+    ],
 )
 def test_bad_addresses_are_refused_without_repeating_a_secret(url: str) -> None:
     with pytest.raises(EndpointError) as caught:
         Endpoint.parse(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["k\u20acy", "key\r\nX-Evil: 1", "key\n"])
+def test_a_key_that_no_header_may_carry_is_refused_without_repeating_it(key: str) -> None:
+    with pytest.raises(EndpointError, match="DYNO_API_KEY") as caught:
+        Endpoint.parse("http://host", key)
+    assert key not in str(caught.value)
+
+
+def test_wherever_a_response_is_cut_in_two_its_end_is_seen() -> None:
+    """Head and body may come at once up to the last line break: an end that is not seen would wait for the timeout."""
+    response = chunked([text("a"), finish(), DONE])
+    for cut in range(1, len(response)):
+        exchange, connection = asyncio.run(asyncio.wait_for(receive([response[:cut], response[cut:]]), 1.0))
+        assert (decode(exchange).failure, connection.closed) == (None, False), cut
 
 
 def test_a_request_carries_its_key_and_its_length() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -33,6 +35,30 @@ def test_without_a_driver_there_is_a_note_instead_of_gpu_numbers(monkeypatch: py
     summary = sampler.summary()
     assert (summary.gpu_utilization_pct, summary.gpu_memory_bytes_max, summary.gpu_names) == (None, None, ())
     assert summary.notes[0].startswith("no GPU telemetry")
+
+
+def test_a_deployment_without_gpus_reads_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others do on this machine's GPUs is not its own, and nothing is missing either."""
+    monkeypatch.setattr(pynvml, "nvmlInit", pytest.fail)
+    with GpuReader(enabled=False) as gpus:
+        assert (gpus.names(), gpus.note) == ((), None)
+
+
+def test_what_a_gpu_does_not_tell_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under MIG there is no utilization, but memory and power."""
+
+    def not_supported(_: object) -> None:
+        raise pynvml.NVMLError_NotSupported
+
+    answers: dict[str, Callable[..., object]] = {"nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlDeviceGetCount": lambda: 1}
+    answers |= {"nvmlDeviceGetHandleByIndex": lambda index: index, "nvmlDeviceGetPowerUsage": lambda _: 250_000}
+    answers |= {"nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=7), "nvmlDeviceGetUtilizationRates": not_supported}
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    with GpuReader() as gpus:
+        (sample,) = gpus.read("now")
+        assert (sample.memory_bytes, sample.utilization_pct, sample.power_w) == (7, None, 250.0)
+        assert "incomplete" in str(gpus.note)
 
 
 def test_host_facts_do_not_name_the_machine() -> None:
