@@ -101,7 +101,16 @@ def _upstream_key(unique_id: str, raw: Mapping[str, Any]) -> Key:
 def _data_test(node: Mapping[str, Any], raw: Mapping[str, Any], keys: Mapping[str, Key]) -> Check:
     # dbt names the severities in either case
     blocking = node["config"]["severity"].lower() == "error"
-    return Check(node["unique_id"], node["name"], _tested(node, raw, keys), node["description"], blocking)
+    return Check(node["unique_id"], node["name"], _tested(node, raw, keys), node["description"] or _arguments(node), blocking)
+
+
+def _arguments(node: Mapping[str, Any]) -> str:
+    """What a generic test without a description of its own tests: its name and arguments."""
+    metadata = node.get("test_metadata")
+    if metadata is None:
+        return ""
+    arguments = {name: value for name, value in metadata["kwargs"].items() if name != "model"}
+    return f"dbt's test `{metadata['name']}`: " + "; ".join(f"{name}: {value}" for name, value in arguments.items())
 
 
 def _tested(node: Mapping[str, Any], raw: Mapping[str, Any], keys: Mapping[str, Key]) -> Key:

@@ -1,6 +1,5 @@
 {{ config(meta={'dagster': {'ref': {'name': 'daily_model_stats'}}}) }}
 
--- The joins behind the daily figures neither lose nor repeat a measurement.
 with counted as (
     select coalesce(sum(measurements), 0) as measurements from {{ ref('daily_model_stats') }}
 ),

@@ -1,6 +1,5 @@
 {{ config(meta={'dagster': {'ref': {'name': 'pareto_front'}}}) }}
 
--- Whatever the marts say about a measurement, the measurement itself was measured or published: nothing simulated or estimated got in.
 with shown as (
     select measurement_id from {{ ref('load_points') }}
     union

@@ -1,6 +1,5 @@
 {{ config(meta={'dagster': {'ref': {'name': 'model_rankings'}}}) }}
 
--- The weights that a ranking says it used sum to 1, unless no criterion was known at all.
 with sums as (
     select
         rankings.use_case,
