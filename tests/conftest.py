@@ -9,10 +9,15 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
 from orchestration.local.postgres import EmbeddedPostgres, PostgresEndpoint
 from orchestration.local.valkey import EmbeddedValkey
+
+# A slow machine is no wrong answer: no test asserts a time, Hypothesis's own neither.
+settings.register_profile("dyno", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dyno")
 
 
 @pytest.fixture(scope="session")

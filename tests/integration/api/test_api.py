@@ -145,7 +145,7 @@ def near_requests() -> st.SearchStrategy[dict[str, Any]]:
 def test_no_request_makes_the_api_fail(client: TestClient) -> None:
     """Whatever a body holds, the answer is an answer or a problem with the request, never a fault of the API."""
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
     @given(st.one_of(near_requests(), st.binary(max_size=40)))
     def check(body: dict[str, Any] | bytes) -> None:
         if isinstance(body, bytes):
@@ -166,7 +166,7 @@ def test_no_request_makes_the_api_fail(client: TestClient) -> None:
 def test_no_query_makes_the_lists_fail(client: TestClient) -> None:
     """Odd filters, quotes and control characters included, find nothing or are refused."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.text(max_size=20), st.sampled_from(["search", "author", "licence", "limit", "offset"]))
     def check(value: str, name: str) -> None:
         value = value.encode("utf-8", "replace").decode()

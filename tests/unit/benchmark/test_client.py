@@ -42,7 +42,7 @@ async def receive(pieces: list[bytes], close: bool = False) -> tuple[Exchange, C
     return exchange, connection
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     words=st.lists(st.sampled_from(["a", "0", "\r\n0\r\n\r\n", "max=100", "ü"]), min_size=1, max_size=6),
     events_per_chunk=st.integers(min_value=1, max_value=3),

@@ -27,7 +27,7 @@ def chunked(chunks: list[bytes], extension: bytes = b"", trailer: bytes = b"") -
     return HEAD + framed + b"0" + extension + b"\r\n" + trailer + b"\r\n"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     chunks=st.lists(st.binary(min_size=1, max_size=40) | st.sampled_from([b"0\r\n\r\n", b"\r\n\r\n", b"data: 10\r\n\r\n"]), max_size=8),
     extension=st.sampled_from([b"", b";name=value"]),

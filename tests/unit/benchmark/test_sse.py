@@ -11,7 +11,7 @@ from tests.unit.benchmark.test_http1 import split
 TEXT = st.text(alphabet=st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     events=st.lists(st.lists(TEXT, min_size=1, max_size=3), max_size=6),
     newline=st.sampled_from(["\n", "\r", "\r\n"]),

@@ -58,7 +58,7 @@ def test_nothing_measured_is_none_not_zero() -> None:
     assert summarize([]) == Summary(None, None, None, None, None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(min_value=0, max_value=1e6), min_size=1, max_size=50))
 def test_a_summary_is_ordered_and_within_its_data(values: list[float]) -> None:
     summary = summarize(values)

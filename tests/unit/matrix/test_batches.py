@@ -58,7 +58,7 @@ def test_short_requests_come_first_and_load_rises_within_a_workload() -> None:
     assert order == sorted(order)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sets(st.sampled_from([h.hardware_id for h in GPU.hardware]), min_size=1),
     st.sets(st.sampled_from([f.framework for f in GPU.frameworks]), min_size=1),
@@ -76,7 +76,7 @@ def test_keys_stay_when_the_matrix_grows(hardware: set[str], frameworks: set[str
     assert all(len(batch.configurations) <= MAX_BATCH_SIZE for batch in after)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(200, 4000))
 def test_keys_do_not_depend_on_what_is_feasible(memory_mib: int) -> None:
     def keys(mib: int) -> dict[str, str]:

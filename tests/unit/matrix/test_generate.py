@@ -70,7 +70,7 @@ def test_no_flag_depends_on_the_load_point() -> None:
     assert len({deployment.deployment_id for deployment in deployments}) == len(deployments) // 20 == 4 * 3 * 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(EXAMPLES), st.sampled_from(SMALL.hardware), st.integers(10, 400))
 def test_more_memory_never_makes_infeasible(facts: ModelFacts, hardware: object, percent: int) -> None:
     base = next(h for h in SMALL.hardware if h is hardware)
@@ -81,7 +81,7 @@ def test_more_memory_never_makes_infeasible(facts: ModelFacts, hardware: object,
         assert large.feasible or not small.feasible
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(EXAMPLES), st.lists(st.integers(1, 600), min_size=2, max_size=6, unique=True))
 def test_more_concurrency_never_makes_feasible(facts: ModelFacts, concurrencies: list[int]) -> None:
     rising = tuple(sorted(concurrencies))
@@ -91,7 +91,7 @@ def test_more_concurrency_never_makes_feasible(facts: ModelFacts, concurrencies:
         assert verdicts == sorted(verdicts, reverse=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(EXAMPLES), st.sets(st.sampled_from([h.hardware_id for h in preset("gpu").hardware]), min_size=1), st.data())
 def test_a_verdict_does_not_depend_on_what_else_is_generated(facts: ModelFacts, hardware: set[str], data: st.DataObject) -> None:
     part = preset("gpu").only(hardware=sorted(hardware), frameworks=[data.draw(st.sampled_from(["vllm", "tgi", "lmdeploy"]))])

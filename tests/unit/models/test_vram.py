@@ -215,7 +215,7 @@ facts_strategy = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(facts_strategy, st.sampled_from([1, 2, 4, 8]), st.integers(1, 512), st.integers(1, 8192), st.sampled_from([None, 0.8]))
 def test_parts_add_up_and_grow_with_the_load(facts: ModelFacts, tp: int, sequences: int, tokens: int, share: float | None) -> None:
     deployment = DeploymentMemory(facts, FP16, replace(VLLM_LOGGED, kv_share_of_free=share), 80 * GIB, tp)
@@ -229,7 +229,7 @@ def test_parts_add_up_and_grow_with_the_load(facts: ModelFacts, tp: int, sequenc
     assert deployment.at(sequences, tokens + 1).required_bytes_per_device >= estimate.required_bytes_per_device
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(facts_strategy, st.sampled_from([2, 4, 8]))
 def test_more_devices_never_need_more_weights_each(facts: ModelFacts, tp: int) -> None:
     assert weights_bytes(facts, FP16, tp) <= weights_bytes(facts, FP16, tp // 2)

@@ -50,7 +50,7 @@ def test_headroom_is_a_share_of_the_bound_and_the_tightest_comes_first() -> None
     assert [(h.bound, round(h.share, 6)) for h in room] == [("min_accuracy", 0.2), ("tpot_p90_ms", 0.25), ("ttft_p90_ms", 0.5)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0.01, 1e4), st.floats(0.01, 1e3))
 def test_replicas_serve_the_load_and_one_less_would_not(rps: float, per_replica: float) -> None:
     replicas = replicas_for(rps, per_replica)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from assets.rankings.pareto import pareto_front
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_front_is_exactly_what_nothing_dominates(data: st.DataObject) -> None:
     criteria = data.draw(st.integers(1, 4))

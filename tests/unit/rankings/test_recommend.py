@@ -331,7 +331,7 @@ requests = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(catalogs(), requests)
 def test_every_candidate_is_counted_once_and_every_recommendation_keeps_the_request(
     rows: list[LoadPointRow], request: RecommendRequest
@@ -352,7 +352,7 @@ def test_every_candidate_is_counted_once_and_every_recommendation_keeps_the_requ
         assert len(found.sla_headroom) == len(response.sla)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(catalogs(), requests)
 def test_relaxations_truly_make_something_feasible(rows: list[LoadPointRow], request: RecommendRequest) -> None:
     """Asked again with the changes made, the request is feasible; single changes are smallest: a hair less is not enough."""

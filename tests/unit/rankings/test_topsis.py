@@ -44,7 +44,7 @@ def test_the_fighter_aircraft_of_hwang_and_yoon() -> None:
     assert result.ranks.tolist() == [1, 4, 2, 3]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems())
 def test_scores_are_shares_and_ranks_follow_them(problem: Problem) -> None:
     result = topsis(*problem)
@@ -54,7 +54,7 @@ def test_scores_are_shares_and_ranks_follow_them(problem: Problem) -> None:
         assert b == 1 + len({s for s in result.scores.tolist() if s > a})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.floats(1e-6, 1e6), st.data())
 def test_the_unit_of_a_criterion_does_not_matter(problem: Problem, factor: float, data: st.DataObject) -> None:
     rows, weights, maximize = problem
@@ -64,7 +64,7 @@ def test_the_unit_of_a_criterion_does_not_matter(problem: Problem, factor: float
     assert topsis(scaled, weights, maximize).scores == pytest.approx(topsis(rows, weights, maximize).scores, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.data())
 def test_a_dominated_candidate_never_ranks_above_its_dominator(problem: Problem, data: st.DataObject) -> None:
     rows, weights, maximize = problem
@@ -75,7 +75,7 @@ def test_a_dominated_candidate_never_ranks_above_its_dominator(problem: Problem,
     assert ranks[0] <= ranks[-1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems(), st.data())
 def test_a_criterion_that_is_unknown_for_one_is_left_out_for_all(problem: Problem, data: st.DataObject) -> None:
     rows, weights, maximize = problem
