@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Self
 
 from fastapi import Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 
 from api.cache import AnswerCache
 from api.metrics import Metrics
@@ -41,6 +43,18 @@ def services(request: Request) -> Services:
     """The parts of the application that a request came to."""
     found: Services = request.app.state.services
     return found
+
+
+def only_known_parameters(request: Request) -> None:
+    """A misspelt filter would be passed over, and the answer be of everything. Raises RequestValidationError."""
+    route: APIRoute = request.scope["route"]
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        message = f"unknown parameter; known are {', '.join(sorted(known))}"
+        raise RequestValidationError(
+            [{"type": "extra_forbidden", "loc": ("query", name), "msg": message, "input": None} for name in unknown]
+        )
 
 
 ServicesDep = Annotated[Services, Depends(services)]

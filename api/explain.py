@@ -16,7 +16,7 @@ MAX_ERRORS = 20
 _FIXES = {
     "missing": "add it",
     "json_invalid": "send a JSON object; check quotes, commas and brackets",
-    "model_attributes_type": "send a JSON object",
+    "model_attributes_type": "send a JSON object, with the header content-type: application/json",
     "model_type": "send a JSON object",
     "dict_type": "send a JSON object",
     "list_type": "send a list",

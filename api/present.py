@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from api.schemas import response as schema
 from assets.rankings.response import Recommendation, RecommendResponse
 from assets.rankings.rows import LoadPointRow
@@ -15,6 +18,7 @@ def document(answer: RecommendResponse, catalog_version: int) -> schema.Recommen
         relaxations=[
             schema.Relaxation(
                 changes=[schema.Change(bound=c.bound, asked=c.asked, required=c.required) for c in relaxation.changes],
+                sla=dict(relaxation.sla),
                 recommendation=_recommendation(relaxation.recommendation),
             )
             for relaxation in answer.relaxations
@@ -67,7 +71,9 @@ def _recommendation(found: Recommendation) -> schema.Recommendation:
             ),
             source=row.price_source,
         ),
-        vram=schema.Vram(required_bytes=row.vram_required_bytes, available_bytes=row.vram_available_bytes, parts=dict(row.vram_parts)),
+        vram=schema.Vram(
+            required_bytes=row.vram_required_bytes, available_bytes=row.vram_available_bytes, parts=_over_all_devices(row.vram_parts)
+        ),
         sla_headroom=[schema.Headroom(bound=h.bound, limit=h.limit, value=h.value, share=h.share) for h in found.sla_headroom],
         binding_bound=found.binding_bound,
         pareto=found.pareto,
@@ -106,3 +112,9 @@ def _evidence(row: LoadPointRow) -> schema.Evidence:
         interval=dict(row.intervals),
         quality_flags=list(row.quality_flags),
     )
+
+
+def _over_all_devices(parts: Mapping[str, Any]) -> dict[str, int]:
+    """The catalog keeps the parts of one device, with the number of devices and per-device sums beside them (assets/models/vram.py)."""
+    devices = int(parts.get("devices", 1))
+    return {name: int(size) * devices for name, size in parts.items() if name != "devices" and not name.endswith("_per_device")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def _relaxations(relaxations: Sequence[Json]) -> list[RenderableType]:
     table.add_column("USD/h", justify="right")
     for relaxation in relaxations:
         entry = relaxation["recommendation"]
-        changes = "\n".join(f"{c['bound']}: {_value(c['asked'])} -> {_value(c['required'])}" for c in relaxation["changes"])
+        changes = "\n".join(f"{c['bound']}: {_value(c['asked'])} -> {_required(c)}" for c in relaxation["changes"])
         allowed = f"{entry['label']}, {entry['quantization']} on {_engine(entry)}, {_replicas(entry)}"
         latency = _number(entry["operating_point"]["latency_ms"]["p90"])
         table.add_row(escape(changes), escape(allowed), latency, _number(_compared_price(entry, "per_hour_usd"), 4))
@@ -206,12 +207,30 @@ def _number(value: float | None, digits: int = 3) -> str:
     """At least `digits` significant digits, no exponent, thousands apart."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    # rounding may carry: 999.6 becomes 1,000
+    rounded = round(value, decimals) if decimals > 0 else round(value)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded)))) if rounded else decimals
+    text = f"{rounded:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _required(change: Json) -> str:
+    """A bound as it may be sent: rounded to the side on which it still holds."""
+    required = change["required"]
+    if not isinstance(required, float):
+        return _value(required)
+    lower_bound = change["bound"] in {"sla.min_accuracy", "load.rps"}
+    scale = max(1.0, 10.0 ** (5 - math.floor(math.log10(abs(required))))) if required else 1.0
+    rounded = (math.floor if lower_bound else math.ceil)(required * scale) / scale
+    return f"{rounded:.10f}".rstrip("0").rstrip(".")
 
 
 def _value(value: object) -> str:
     if value is None:
         return "any"
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.10f}".rstrip("0").rstrip(".")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -33,7 +34,7 @@ from assets.models.config import ModelsConfig
 from assets.models.errors import HubUnreachableError, ModelsError
 from assets.models.registration import HubPlan, plan_hub_model
 from orchestration.jobs import measure_jobs, rankings, register_model
-from orchestration.settings import Settings
+from orchestration.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from assets.models.hub import Hub
@@ -45,6 +46,8 @@ HUB_INTERVAL_S = 60
 RESULTS_INTERVAL_S = 30
 # A tick has a minute; one model takes two or three requests.
 MODELS_PER_TICK = 20
+RANKING_ATTEMPTS = 3
+FAILED = {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
 UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
 
 
@@ -137,7 +140,10 @@ def _register(plan: HubPlan) -> RunRequest:
 
 
 def _measure_found_models(settings: Settings) -> SensorDefinition:
-    jobs = [measure_jobs[hardware_id] for hardware_id in settings.auto_benchmark_hardware if hardware_id in measure_jobs]
+    unknown = sorted(set(settings.auto_benchmark_hardware) - set(measure_jobs))
+    if unknown:
+        raise SettingsError(f"DYNO_AUTO_BENCHMARK_HARDWARE: {', '.join(unknown)} unknown; hardware ids are {', '.join(measure_jobs)}")
+    jobs = [measure_jobs[hardware_id] for hardware_id in settings.auto_benchmark_hardware]
 
     @run_status_sensor(
         name="measure_found_models",
@@ -185,10 +191,16 @@ def _measure(batch: Batch, settings: Settings) -> RunRequest:
     description="New results, whoever measured them: check them and build the marts.",
 )
 def new_results(context: SensorEvaluationContext, catalog: ResourceParam[Catalog]) -> SensorResult | SkipReason:
-    """The cursor is the number of results that were ranked last."""
+    """The cursor is the number of results for which a ranking was asked last. A run that failed is asked for again, a few times."""
     results = sum(count.results for count in catalog.result_counts())
-    if str(results) == (context.cursor or "0"):
-        return SkipReason("no new results")
     if context.instance.get_run_ids(RunsFilter(job_name=rankings.name, statuses=UNDER_WAY), limit=1):
         return SkipReason("a run that will rank them is under way")
-    return SensorResult(run_requests=[RunRequest(run_key=f"results-{results}")], cursor=str(results))
+    latest = context.instance.get_runs(RunsFilter(job_name=rankings.name), limit=RANKING_ATTEMPTS)
+    failed = list(takewhile(lambda run: run.status in FAILED, latest))
+    if str(results) == (context.cursor or "0"):
+        if not failed:
+            return SkipReason("no new results")
+        if len(failed) == RANKING_ATTEMPTS:
+            return SkipReason(f"the last {RANKING_ATTEMPTS} rankings failed: see their runs; new results will be tried again")
+    attempt = f"-after-{failed[0].run_id}" if failed else ""
+    return SensorResult(run_requests=[RunRequest(run_key=f"results-{results}{attempt}")], cursor=str(results))

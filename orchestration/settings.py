@@ -37,6 +37,8 @@ PERMISSIVE_LICENCES = (
 )
 
 Words = Annotated[tuple[str, ...], NoDecode]
+# An empty variable counts as unset: this word is how a list is emptied.
+NO_WORDS = "none"
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -77,7 +79,9 @@ class Settings(BaseSettings):
     followed_authors: Words = Field((), description="Hub authors whose new models are registered, e.g. `meta-llama,Qwen`.")
     followed_tags: Words = Field((), description="Hub tags whose new models are registered, e.g. `text-generation`.")
     allowed_licences: Words = Field(PERMISSIVE_LICENCES, description="Licences (hub identifiers) of models that the sensor may register.")
-    auto_benchmark_hardware: Words = Field(("cpu",), description="Hardware ids whose feasible batches start by themselves for a new model.")
+    auto_benchmark_hardware: Words = Field(
+        ("cpu",), description="Hardware ids whose feasible batches start by themselves for a new model; `none`: of none."
+    )
     auto_benchmark_workloads: Words = Field(
         ("chat_short",), description="Workloads of those batches on `cpu`, where long prompts take hours. On GPUs, all are measured."
     )
@@ -108,6 +112,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
+            if value.strip().lower() == NO_WORDS:
+                return ()
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
-from api.deps import Length, Limit, Offset, ServicesDep, Text
+from api.deps import Length, Limit, Offset, ServicesDep, Text, only_known_parameters
 from api.errors import UnknownUseCaseError
 from api.repository import use_case_row
 from api.routers.problems import problems
 from api.schemas.catalog import Ranking, RankingPage
 
-router = APIRouter(prefix="/api/v1", tags=["catalog"])
+router = APIRouter(prefix="/api/v1", tags=["catalog"], dependencies=[Depends(only_known_parameters)])
 
 
 @router.get("/rankings", responses=problems(422, 503))

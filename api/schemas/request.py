@@ -94,7 +94,7 @@ class Weights(Strict):
     accuracy: Weight | None = Field(None, description="Share of correct answers, more is better.")
     latency: Weight | None = Field(None, description="90th percentile of the end-to-end latency, less is better.")
     throughput: Weight | None = Field(None, description="Output tokens per second of one deployment, more is better.")
-    cost: Weight | None = Field(None, description="USD per million output tokens, less is better.")
+    cost: Weight | None = Field(None, description="USD per hour for the load, all replicas, less is better.")
     memory: Weight | None = Field(None, description="Device memory that one deployment needs, less is better.")
 
 

@@ -82,7 +82,7 @@ class Vram(BaseModel):
 
     required_bytes: int
     available_bytes: int
-    parts: dict[str, Any] = Field(description="Weights, KV cache and so on, bytes.")
+    parts: dict[str, int] = Field(description="What the requirement is made of, bytes over all devices: weights, KV cache and so on.")
 
 
 class Headroom(BaseModel):
@@ -145,6 +145,7 @@ class Relaxation(BaseModel):
     """The smallest change that makes something feasible (several where no single one is enough), and the best that it allows."""
 
     changes: list[Change]
+    sla: dict[str, float] = Field(description="All bounds to send for this answer, the use case's own that stay included.")
     recommendation: Recommendation
 
 

@@ -24,6 +24,8 @@ def benchmark_key(hardware_id: str) -> dg.AssetKey:
 def reference_data(context: dg.AssetExecutionContext, catalog: dg.ResourceParam[Catalog]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses a parameter here
     """Hardware configs, their prices, engines and use cases: facts with their sources, from `assets/matrix/data`."""
     changes = catalog.load_reference_data()
+    if any(asdict(changes).values()):
+        catalog.bump_catalog_version()  # the API reads use cases and their bounds from here
     context.log.info("new or changed rows: %s", asdict(changes))
     return dg.MaterializeResult(metadata={f"{name}_changed": count for name, count in asdict(changes).items()})
 

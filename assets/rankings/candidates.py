@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,18 @@ from assets.rankings.workloads import MeasuredWorkload, closest
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A request with its defaults filled in: the bounds, the rate and the token counts of a request in force."""
+    """A request with its defaults filled in: the bounds, the rate and the token counts of a request in force.
+
+    `for_load`: the rate was asked for, so that candidates are compared as what serves it. Otherwise they are compared as they are, each run
+    at its limit, which is what the marts do.
+    """
 
     request: RecommendRequest
     bounds: Mapping[str, float]
     rps: float
     input_tokens: int
     output_tokens: int
+    for_load: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class Candidate:
     row: LoadPointRow
     replicas: int
     cost: Cost
+
+    @property
+    def price(self) -> float:
+        """USD per hour to order by: an unknown price comes last."""
+        return math.inf if self.cost.per_hour_usd is None else self.cost.per_hour_usd
 
     @property
     def gpus(self) -> int:
@@ -84,7 +95,7 @@ def assess(group: Group, terms: Terms, compared: MeasuredWorkload | None) -> Can
         return rows
     if group.workload != compared:
         return "other_workload"
-    point = operating_point(rows, terms.bounds)
+    point = operating_point(rows, terms.bounds, terms.rps if terms.for_load else None)
     if point is None:
         return _unmet_bound(rows, terms.bounds)
     candidate = candidate_at(point, terms.rps, terms.request.constraints.capacity)

@@ -25,9 +25,11 @@ class Criterion:
 CRITERIA: tuple[Criterion, ...] = (
     Criterion("accuracy", True, 0.30, "share of correct answers of the model version, 0 to 1"),
     Criterion("latency", False, 0.25, "90th percentile of the end-to-end latency at the operating point, ms"),
-    Criterion("throughput", True, 0.20, "output tokens per second of one deployment at the operating point"),
-    Criterion("cost", False, 0.15, "USD per million output tokens at the operating point"),
-    Criterion("memory", False, 0.10, "device memory that one deployment needs, bytes"),
+    Criterion("throughput", True, 0.20, "output tokens per second at the operating point, over all replicas"),
+    Criterion(
+        "cost", False, 0.15, "USD per hour of all replicas for the asked load; where no load is given, USD per million output tokens"
+    ),
+    Criterion("memory", False, 0.10, "device memory that the deployment needs, over all replicas, bytes"),
 )
 CRITERION_NAMES: tuple[CriterionName, ...] = tuple(c.name for c in CRITERIA)
 DEFAULT_WEIGHTS: Mapping[CriterionName, float] = {c.name: c.default_weight for c in CRITERIA}

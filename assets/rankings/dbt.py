@@ -21,12 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from assets.rankings.errors import RankingsError
 
 PROJECT_DIR = Path(__file__).resolve().parents[2] / "dbt_project"
+# What libpq reads where a connection does not say (PostgreSQL manual, "Environment Variables" of libpq).
+LIBPQ_VARIABLES = {
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
+    "channel_binding": "PGCHANNELBINDING",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "options": "PGOPTIONS",
+    "application_name": "PGAPPNAME",
+}
 CONNECTION_VARIABLES = ("DYNO_PG_HOST", "DYNO_PG_PORT", "DYNO_PG_USER", "DYNO_PG_PASSWORD", "DYNO_PG_DBNAME")
 
 _SUCCESSFUL = frozenset({"success", "pass", "warn", "no-op"})
@@ -73,8 +85,24 @@ def connection_environment(environ: Mapping[str, str]) -> dict[str, str]:
         url = make_url(environ["DYNO_DATABASE_URL"])
     except ArgumentError:
         raise DbtError("DYNO_DATABASE_URL is not a database URL; give postgresql+psycopg2://user:password@host:port/name") from None
-    parts = (url.host or "localhost", str(url.port or 5432), url.username or "", str(url.password or ""), url.database or "")
-    return dict(zip(CONNECTION_VARIABLES, parts, strict=True))
+    return variables_of(url)
+
+
+def variables_of(url: URL) -> dict[str, str]:
+    """The DYNO_PG_* variables of a database URL, and libpq's own (PGSSLMODE, ...) for its options: dbt connects as everything else does.
+
+    Raises DbtError for an option that has no such variable.
+    """
+    options = {name: value if isinstance(value, str) else value[0] for name, value in url.query.items()}
+    host = options.pop("host", None) or url.host or "localhost"
+    port = options.pop("port", None) or str(url.port or 5432)
+    user, password = options.pop("user", None) or url.username or "", options.pop("password", None) or str(url.password or "")
+    database = options.pop("dbname", None) or url.database or ""
+    unknown = sorted(set(options) - set(LIBPQ_VARIABLES))
+    if unknown:
+        raise DbtError(f"DYNO_DATABASE_URL: dbt cannot be given {', '.join(unknown)}; known options are {', '.join(LIBPQ_VARIABLES)}")
+    variables = dict(zip(CONNECTION_VARIABLES, (host, port, user, password, database), strict=True))
+    return {**variables, **{LIBPQ_VARIABLES[name]: value for name, value in options.items()}}
 
 
 def prepare(state_dir: Path, project_dir: Path = PROJECT_DIR) -> Path:

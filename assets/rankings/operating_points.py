@@ -46,17 +46,21 @@ def meets(row: LoadPointRow, bounds: Mapping[str, float]) -> bool:
     return all(within(bound, limit, bounded_value(row, bound)) for bound, limit in bounds.items())
 
 
-def operating_point(rows: Iterable[LoadPointRow], bounds: Mapping[str, float]) -> LoadPointRow | None:
-    """The load point that serves the most requests per second within the bounds; None when none does.
+def operating_point(rows: Iterable[LoadPointRow], bounds: Mapping[str, float], rps: float | None = None) -> LoadPointRow | None:
+    """The load point within the bounds to run a deployment at; None when none is.
 
-    Ties go to the lower 90th percentile of the end-to-end latency, then to the lower concurrency, then to the smaller config id:
-    the same order as in `dbt_project/models/marts/operating_points.sql`.
+    For a load of `rps`: the one that needs the fewest replicas, and of those the one of the lowest 90th percentile of the end-to-end
+    latency, for a load that one replica carries at ease needs not be run at its limit. Without a load: the one that serves the most
+    requests per second, ties going to the lower latency, as in `dbt_project/models/marts/operating_points.sql`. Then the lower
+    concurrency decides, and the smaller config id.
     """
     eligible = [row for row in rows if row.requests_per_s > 0 and meets(row, bounds)]
-    return min(eligible, key=_best_first, default=None)
+    if rps is None:
+        return min(eligible, key=_fastest_first, default=None)
+    return min(eligible, key=lambda row: (replicas_for(rps, row.requests_per_s), *_fastest_first(row)[1:]), default=None)
 
 
-def _best_first(row: LoadPointRow) -> tuple[float, float, float, str]:
+def _fastest_first(row: LoadPointRow) -> tuple[float, float, float, str]:
     latency = math.inf if row.e2e_p90_ms is None else row.e2e_p90_ms
     concurrency = math.inf if row.concurrency is None else row.concurrency
     return (-row.requests_per_s, latency, concurrency, row.config_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,14 @@ def recommend(request: RecommendRequest, use_case: UseCaseRow, rows: Iterable[Lo
         raise InvalidRequestError("use_case", f"asked for {request.use_case}, got the terms of {use_case.use_case}")
     terms = terms_of(request, use_case)
     groups = grouped(rows, use_case.workloads)
-    pool, filtered = _pool(groups, terms)
+    pool = _pool(groups, terms)
     ranked, weights = _ranked(pool, terms)
     return RecommendResponse(
         recommendations=ranked,
         considered=len(groups),
-        feasible=len(pool),
-        filtered_out=dict(sorted(filtered.items())),
-        relaxations=() if pool else _relaxations(groups, terms),
+        feasible=len(pool.candidates),
+        filtered_out=dict(sorted(pool.filtered.items())),
+        relaxations=() if pool.candidates else _relaxations(groups, terms),
         weights=weights,
         sla=terms.bounds,
         rps=terms.rps,
@@ -61,6 +61,7 @@ def terms_of(request: RecommendRequest, use_case: UseCaseRow) -> Terms:
         rps,
         request.load.input_tokens or use_case.default_input_tokens,
         request.load.output_tokens or use_case.default_output_tokens,
+        request.load.rps is not None,
     )
 
 
@@ -77,8 +78,16 @@ def _compared(request: RecommendRequest, groups: Sequence[Group], terms: Terms) 
     )
 
 
-def _pool(groups: Sequence[Group], terms: Terms) -> tuple[list[Candidate], Counter[str]]:
-    """The feasible candidates, and how many others were dropped for which reason."""
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The feasible candidates, which of them are on the Pareto front, and how many others were dropped for which reason."""
+
+    candidates: list[Candidate]
+    on_front: Sequence[bool]
+    filtered: Counter[str]
+
+
+def _pool(groups: Sequence[Group], terms: Terms) -> _Pool:
     pool: list[Candidate] = []
     filtered: Counter[str] = Counter()
     compared = compared_workload(groups, terms)
@@ -88,42 +97,50 @@ def _pool(groups: Sequence[Group], terms: Terms) -> tuple[list[Candidate], Count
             filtered[found] += 1
         else:
             pool.append(found)
+    front = [bool(kept) for kept in _front(pool, terms.for_load)]
     if terms.request.method == "pareto":
-        front = _front(pool)
-        filtered["dominated"] += len(pool) - int(front.sum())
+        filtered["dominated"] += len(pool) - sum(front)
         pool = [candidate for candidate, kept in zip(pool, front, strict=True) if kept]
-    return pool, +filtered
+        front = [True] * len(pool)
+    return _Pool(pool, front, +filtered)
 
 
-def criteria_values(candidate: Candidate) -> dict[CriterionName, float | None]:
-    """The values that a candidate is compared by; None where unknown."""
+def criteria_values(candidate: Candidate, for_load: bool) -> dict[CriterionName, float | None]:
+    """The values that a candidate is compared by; None where unknown.
+
+    For an asked load: over all replicas, and the cost is what they cost for it, since an idle half of a deployment is paid for too (every
+    candidate serves the same load, so USD an hour orders them as USD a served token would). Else: of one deployment at its limit.
+    """
     row = candidate.row
+    replicas = candidate.replicas if for_load else 1
     return {
         "accuracy": row.accuracy,
         "latency": row.e2e_p90_ms,
-        "throughput": row.output_tokens_per_s,
-        "cost": candidate.cost.per_million_output_tokens_usd,
-        "memory": float(row.vram_required_bytes),
+        "throughput": replicas * row.output_tokens_per_s,
+        "cost": candidate.cost.per_hour_usd if for_load else candidate.cost.per_million_output_tokens_usd,
+        "memory": float(replicas * row.vram_required_bytes),
     }
 
 
-def _matrix(pool: Sequence[Candidate], names: Sequence[CriterionName]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    values = [criteria_values(candidate) for candidate in pool]
+def _matrix(pool: Sequence[Candidate], names: Sequence[CriterionName], for_load: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
+    values = [criteria_values(candidate, for_load) for candidate in pool]
     # None becomes NaN
     return np.array([[row[name] for name in names] for row in values], dtype=np.float64).reshape(len(pool), len(names))
 
 
-def _front(pool: Sequence[Candidate]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return pareto_front(_matrix(pool, PARETO_CRITERIA), [c.maximize for name in PARETO_CRITERIA for c in CRITERIA if c.name == name])
+def _front(pool: Sequence[Candidate], for_load: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    return pareto_front(
+        _matrix(pool, PARETO_CRITERIA, for_load), [c.maximize for name in PARETO_CRITERIA for c in CRITERIA if c.name == name]
+    )
 
 
-def _ranked(pool: Sequence[Candidate], terms: Terms) -> tuple[tuple[Recommendation, ...], Mapping[CriterionName, float]]:
-    matrix = _matrix(pool, CRITERION_NAMES)
+def _ranked(found: _Pool, terms: Terms) -> tuple[tuple[Recommendation, ...], Mapping[CriterionName, float]]:
+    pool = found.candidates
+    matrix = _matrix(pool, CRITERION_NAMES, terms.for_load)
     asked = terms.request.normalized_weights
     weights = np.array([asked[name] for name in CRITERION_NAMES])
     result = topsis(matrix, weights, _MAXIMIZE)
-    front = _front(pool)
-    order = sorted(range(len(pool)), key=lambda i: (result.ranks[i], pool[i].cost.per_hour_usd or 0.0, pool[i].row.config_id))
+    order = sorted(range(len(pool)), key=lambda i: (result.ranks[i], pool[i].price, pool[i].row.config_id))
     recommendations = []
     for i in order[: terms.request.top]:
         candidate = pool[i]
@@ -139,8 +156,8 @@ def _ranked(pool: Sequence[Candidate], terms: Terms) -> tuple[tuple[Recommendati
                 cost=candidate.cost,
                 sla_headroom=room,
                 binding_bound=room[0].bound if room else None,
-                pareto=bool(front[i]),
-                criteria=criteria_values(candidate),
+                pareto=found.on_front[i],
+                criteria=criteria_values(candidate, terms.for_load),
             )
         )
     used = {name: float(weight) for name, weight in zip(CRITERION_NAMES, result.weights, strict=True) if weight > 0}
@@ -165,7 +182,6 @@ def _score_interval(
 def _relaxations(groups: Sequence[Group], terms: Terms) -> tuple[Relaxation, ...]:
     found = []
     for changes, relaxed in relaxed_requests(groups, terms):
-        pool, _ = _pool(groups, relaxed)
-        ranked, _ = _ranked(pool, relaxed)
-        found.append(Relaxation(changes, ranked[0]))
+        ranked, _ = _ranked(_pool(groups, relaxed), relaxed)
+        found.append(Relaxation(changes, ranked[0], relaxed.bounds))
     return tuple(found)

@@ -64,6 +64,7 @@ def changed(terms: Terms, changes: Iterable[BoundChange]) -> Terms:
         load.rps or terms.rps,
         load.input_tokens or terms.input_tokens,
         load.output_tokens or terms.output_tokens,
+        terms.for_load,
     )
 
 
@@ -134,7 +135,7 @@ def _list(groups: Groups, terms: Terms, constraint: str) -> list[Changes]:
     possible = [(c, name) for c, name in named if name is not None]
     if not possible:
         return []
-    _, name = min(possible, key=lambda pair: (_price(pair[0]), pair[1]))
+    _, name = min(possible, key=lambda pair: (pair[0].price, pair[1]))
     return [(BoundChange(field, asked, (*asked, name)),)]
 
 
@@ -147,10 +148,6 @@ def _usual_name(row: LoadPointRow, constraint: str) -> str | None:
         "gpus": row.gpu_type,
     }
     return names[constraint]
-
-
-def _price(candidate: Candidate) -> float:
-    return math.inf if candidate.cost.per_hour_usd is None else candidate.cost.per_hour_usd
 
 
 def _capacity(groups: Groups, terms: Terms) -> list[Changes]:

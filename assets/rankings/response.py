@@ -71,11 +71,13 @@ class BoundChange:
 class Relaxation:
     """Changes that together make something feasible, each the smallest, and the best recommendation that they allow.
 
-    One change where one alone is enough; several only where no single change is.
+    One change where one alone is enough; several only where no single change is. `sla` are all bounds in force then, defaults included:
+    what a request must carry to get this answer.
     """
 
     changes: tuple[BoundChange, ...]
     recommendation: Recommendation
+    sla: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -19,7 +20,7 @@ from orchestration.local.data import log_dir
 from orchestration.local.processes import end_processes, instance_id, leftovers, wait_for_end
 from orchestration.local.state import InstanceRecord, ServiceRecord
 from orchestration.local.supervisor import Supervisor, SupervisorError
-from orchestration.settings import REPO_ROOT, load_settings, prepare_state_dir
+from orchestration.settings import REPO_ROOT, Settings, load_settings, prepare_state_dir
 
 DETACHED_START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 90
@@ -105,6 +106,21 @@ def _up_detached() -> None:
             env={**os.environ, "DYNO_STATE_DIR": str(settings.state_dir)},
             start_new_session=True,
         )
+    try:
+        services = _await_services(settings, process, log_file)
+    except BaseException:
+        process.terminate()  # it stops what it has started
+        process.wait()
+        raise
+    _print_services(services)
+    failed = [service.name for service in services if service.status == "failed"]
+    if failed:
+        raise SupervisorError(f"{', '.join(failed)} did not start; the rest runs. Logs: {log_dir(settings)}; ./dyno down stops it")
+    console.done("running in the background; ./dyno down stops it")
+
+
+def _await_services(settings: Settings, process: subprocess.Popen[bytes], log_file: Path) -> tuple[ServiceRecord, ...]:
+    """The services of a detached supervisor, once none is still starting. Raises SupervisorError."""
     deadline = time.monotonic() + DETACHED_START_TIMEOUT_S
     with console.err.status("starting"):
         while True:
@@ -114,12 +130,10 @@ def _up_detached() -> None:
             record = state.read_record(settings.state_dir)
             waiting = [service.name for service in record.services if service.status in {"starting", "restarting"}] if record else ["all"]
             if record is not None and record.pid == process.pid and record.services and not waiting:
-                break
+                return record.services
             if time.monotonic() > deadline:
                 raise SupervisorError(f"not ready after {DETACHED_START_TIMEOUT_S} s: {', '.join(waiting)}. Logs: {log_dir(settings)}")
             time.sleep(POLL_INTERVAL_S)
-    _print_services(record.services)
-    console.done("running in the background; ./dyno down stops it")
 
 
 def down() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from sqlalchemy import make_url
+
+from assets.rankings.dbt import variables_of
 from orchestration.local.processes import INSTANCE_VARIABLE, OWNER_VARIABLE, instance_id
 from orchestration.settings import REPO_ROOT, Settings
 
-DEFAULT_POSTGRES_PORT = 5432
 # A unix socket's path has 107 characters at most; Dagster puts sockets of about 20 characters into TMPDIR.
 LONGEST_TEMPORARY_PATH = 80
 
@@ -34,18 +35,6 @@ def temporary_dir(state_dir: Path) -> Path | None:
     """The folder for temporary files; None when its path is too long for the sockets that Dagster puts there."""
     folder = state_dir / "tmp"
     return folder if len(os.fsencode(folder)) <= LONGEST_TEMPORARY_PATH else None
-
-
-def dbt_variables(database_url: str) -> dict[str, str]:
-    """What dbt's profile reads: host, port, user, password and database of a `postgresql+psycopg2://` URL."""
-    parts = urlsplit(database_url)
-    return {
-        "DYNO_PG_HOST": parts.hostname or "localhost",
-        "DYNO_PG_PORT": str(parts.port or DEFAULT_POSTGRES_PORT),
-        "DYNO_PG_USER": unquote(parts.username or ""),
-        "DYNO_PG_PASSWORD": unquote(parts.password or ""),
-        "DYNO_PG_DBNAME": unquote(parts.path.lstrip("/")),
-    }
 
 
 def marks(state_dir: Path, owner: str) -> dict[str, str]:
@@ -80,7 +69,7 @@ def process_environment(settings: Settings, endpoints: Endpoints, *, base: Mappi
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         **({} if "HF_HOME" in base else {"HF_HOME": str(state_dir / "huggingface")}),
-        **dbt_variables(endpoints.database_url),
+        **variables_of(make_url(endpoints.database_url)),
         **marks(state_dir, owner),
     }
 

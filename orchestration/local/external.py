@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import psycopg2
 import redis
@@ -18,9 +18,11 @@ class ExternalServiceError(Exception):
 def masked(url: str) -> str:
     """The URL with its password replaced by ***."""
     parts = urlsplit(url)
+    query = [(name, "***" if name == "password" else value) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
+    parts = parts._replace(query=urlencode(query, safe="*/"))
     credentials, separator, place = parts.netloc.rpartition("@")
     if not separator:
-        return url
+        return urlunsplit(parts)
     user, colon, _ = credentials.partition(":")
     return urlunsplit(parts._replace(netloc=f"{user}{':***' if colon else ''}@{place}"))
 
@@ -88,5 +90,8 @@ def check_redis(url: str, variable: str) -> None:
 
 
 def _without_secrets(text: str, url: str) -> str:
-    password = urlsplit(url).password
-    return text.replace(password, "***") if password else text
+    parts = urlsplit(url)
+    passwords = {parts.password, unquote(parts.password or ""), *(v for name, v in parse_qsl(parts.query) if name == "password")}
+    for password in sorted((word for word in passwords if word), key=len, reverse=True):
+        text = text.replace(password, "***")
+    return text

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_context
+from dagster import DagsterInstance, DagsterRunStatus, SensorResult, SkipReason, build_sensor_context
+from dagster._core.test_utils import create_run_for_test
 
+from assets.catalog.repository import Catalog
 from assets.matrix.batches import partitions_name
 from assets.matrix.dimensions import load_hardware
-from orchestration.sensors import HUB_SENSOR, MODELS_PER_TICK, build_sensors
+from orchestration.jobs import rankings
+from orchestration.sensors import HUB_SENSOR, MODELS_PER_TICK, RANKING_ATTEMPTS, build_sensors, new_results
 from orchestration.settings import Settings
 from tests.hub_standin import SMALL, TINY, HubStandin, gguf_files, params_of, safetensors_files
 
@@ -155,3 +158,27 @@ def test_nothing_followed_asks_nobody(hub: HubStandin, instance: DagsterInstance
     assert isinstance(skipped, SkipReason)
     assert "DYNO_FOLLOWED_AUTHORS" in str(skipped.skip_message)
     assert hub.requests == []
+
+
+def test_a_ranking_that_failed_is_asked_for_again_but_not_for_ever(catalog: Catalog) -> None:
+    """The results that it did not rank are still not ranked; an error that stays must not start a run every half minute."""
+
+    def ranked(cursor: str | None) -> SensorResult | SkipReason:
+        with build_sensor_context(instance=own, cursor=cursor, resources={"catalog": catalog}) as context:
+            result = new_results(context)
+        assert isinstance(result, SensorResult | SkipReason)
+        return result
+
+    with DagsterInstance.ephemeral() as own:
+        assert isinstance(ranked("0"), SkipReason)
+        keys: list[str | None] = []
+        for _ in range(RANKING_ATTEMPTS - 1):
+            create_run_for_test(own, job_name=rankings.name, status=DagsterRunStatus.FAILURE)
+            result = ranked("0")
+            assert isinstance(result, SensorResult)
+            keys += [request.run_key for request in result.run_requests or ()]
+        assert len(set(keys)) == RANKING_ATTEMPTS - 1
+        create_run_for_test(own, job_name=rankings.name, status=DagsterRunStatus.FAILURE)
+        assert isinstance(ranked("0"), SkipReason)
+        create_run_for_test(own, job_name=rankings.name, status=DagsterRunStatus.SUCCESS)
+        assert isinstance(ranked("0"), SkipReason)

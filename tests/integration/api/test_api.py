@@ -238,7 +238,7 @@ def test_new_results_change_the_answer_at_once(serve: Serve, database_url: str, 
     support.build_marts(database_url, tmp_path)
     after = recommend(client, EXAMPLE)
     assert after["metadata"]["cache"] == "miss"
-    assert after["metadata"]["catalog_version"] == before["metadata"]["catalog_version"] + 1
+    assert after["metadata"]["catalog_version"] > before["metadata"]["catalog_version"]
     assert after["recommendations"][0]["evidence"][0]["id"] == str(faster["measurement_id"])
     assert after["recommendations"][0]["operating_point"]["latency_ms"]["p90"] == 180.0
 
@@ -252,12 +252,12 @@ def test_the_api_cannot_write(serve: Serve, database_url: str) -> None:
 
 def test_metrics_tell_requests_by_template_and_the_catalog_version(client: TestClient) -> None:
     """Paths that anyone can invent do not become labels."""
-    recommend(client, EXAMPLE)
+    version = recommend(client, EXAMPLE)["metadata"]["catalog_version"]
     client.get("/api/v1/models/whatever-1")
     client.get("/nowhere/at/all")
     metrics = client.get("/metrics").text
     assert 'dyno_api_requests_total{method="POST",route="/api/v1/recommend",status="200"} 1.0' in metrics
     assert 'route="/api/v1/models/{model_id:path}",status="404"' in metrics
-    assert "dyno_api_catalog_version 1.0" in metrics
+    assert f"dyno_api_catalog_version {version}.0" in metrics
     assert "whatever-1" not in metrics
     assert "nowhere" not in metrics

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
-from orchestration.local.environment import Endpoints, dbt_variables, process_environment, temporary_dir
+from assets.rankings.dbt import DbtError, variables_of
+from orchestration.local.environment import Endpoints, process_environment, temporary_dir
 from orchestration.local.external import masked, with_database
 from orchestration.settings import REPO_ROOT, Settings
 
@@ -30,14 +33,14 @@ def test_names_everything_that_a_process_needs() -> None:
 
 def test_dbt_gets_the_decoded_password() -> None:
     """A password with an @ must reach dbt as it is, not percent-encoded."""
-    assert dbt_variables(ENDPOINTS.database_url) == {
+    assert variables_of(make_url(ENDPOINTS.database_url)) == {
         "DYNO_PG_HOST": "h",
         "DYNO_PG_PORT": "6000",
         "DYNO_PG_USER": "u",
         "DYNO_PG_PASSWORD": "p@ss",
         "DYNO_PG_DBNAME": "dyno",
     }
-    assert dbt_variables("postgresql+psycopg2://u@h/d")["DYNO_PG_PORT"] == "5432"
+    assert variables_of(make_url("postgresql+psycopg2://u@h/d"))["DYNO_PG_PORT"] == "5432"
 
 
 def test_the_users_hub_cache_is_respected() -> None:
@@ -62,6 +65,11 @@ def test_a_masked_url_keeps_everything_but_the_password(user: str, password: str
     assert masked(url) == f"postgresql://{user}:***@host:5432/name"
 
 
+def test_passwords_in_the_query_are_masked_too() -> None:
+    url = "postgresql+psycopg2://db:5432/dyno?user=me&password=s3cret"
+    assert masked(url) == "postgresql+psycopg2://db:5432/dyno?user=me&password=***"
+
+
 def test_masking_urls_without_password() -> None:
     assert masked("redis://host:1/0") == "redis://host:1/0"
     assert masked("redis://me@host:1/0") == "redis://me@host:1/0"
@@ -72,3 +80,12 @@ def test_another_database_of_the_same_server() -> None:
     assert with_database("postgresql+psycopg2://u:p@h:1/dyno?sslmode=require", "dagster") == (
         "postgresql+psycopg2://u:p@h:1/dagster?sslmode=require"
     )
+
+
+def test_options_of_the_database_reach_dbt_or_are_refused() -> None:
+    """Certificates that everything else verifies must not go unverified there, and a socket's folder is the host."""
+    url = make_url("postgresql+psycopg2://u:p@/d?host=/run/postgresql&sslmode=verify-full&sslrootcert=/ca.pem")
+    variables = variables_of(url)
+    assert (variables["DYNO_PG_HOST"], variables["PGSSLMODE"], variables["PGSSLROOTCERT"]) == ("/run/postgresql", "verify-full", "/ca.pem")
+    with pytest.raises(DbtError, match="target_session_attrs"):
+        variables_of(make_url("postgresql+psycopg2://u@h/d?target_session_attrs=read-write"))

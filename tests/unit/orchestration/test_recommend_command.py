@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from api.schemas import response as schema
+from orchestration import recommendations
 from orchestration.commands.recommend import RecommendError, explain, lay_over, parse_weights, recommend
 from orchestration.recommendations import render_recommendation
 
@@ -143,3 +144,33 @@ def test_a_problem_names_options_where_it_can() -> None:
     }
     assert explain(problem).splitlines() == ["--ttft-p90-ms: a; b", "--weights cost: c; d", "--weights: e; f", "kinds.0: g; h"]
     assert explain({"detail": "the database does not answer", "errors": []}) == "the database does not answer"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (999.6, 3, "1,000"),
+        (9999.97, 4, "10,000"),
+        (0.00001, 4, "0.00001"),
+        (0.1222, 3, "0.122"),
+        (16.74, 3, "16.7"),
+        (0.0, 3, "0"),
+        (27.5, 4, "27.5"),
+    ],
+)
+def test_numbers_have_no_exponent(value: float, digits: int, shown: str) -> None:
+    assert recommendations._number(value, digits) == shown
+
+
+@pytest.mark.parametrize(
+    ("bound", "required", "shown"),
+    [
+        ("sla.ttft_p90_ms", 412.51239, "412.513"),
+        ("sla.min_accuracy", 0.71234567, "0.712345"),
+        ("constraints.max_cost_per_hour_usd", 1234567.0, "1234567"),
+        ("constraints.max_gpus", 8, "8"),
+    ],
+)
+def test_a_bound_that_is_advised_can_be_followed(bound: str, required: float, shown: str) -> None:
+    """Rounded to the side on which it still holds."""
+    assert recommendations._required({"bound": bound, "required": required}) == shown

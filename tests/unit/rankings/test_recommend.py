@@ -47,6 +47,47 @@ def test_the_seeds_example() -> None:
     assert response.relaxations == ()
 
 
+def test_an_asked_load_is_priced_as_what_serves_it() -> None:
+    """Half a request per second: a small deployment carries it for 1.10 USD/h, a big one costs 10 USD/h, cheaper a token as that is."""
+    small = load_point(config_id="small", deployment_id="small", requests_per_s=1.0, output_tokens_per_s=100.0, on_demand_usd_per_hour=1.10)
+    big = load_point(config_id="big", deployment_id="big", requests_per_s=10.0, output_tokens_per_s=1000.0, on_demand_usd_per_hour=10.0)
+
+    def first(rps: float | None) -> str:
+        request = RecommendRequest("chatbot", Load(rps=rps), weights={"cost": 1.0}, constraints=Constraints(capacity="on_demand"))
+        return recommend(request, CHATBOT, [small, big]).recommendations[0].operating_point.config_id
+
+    assert (first(0.5), first(10.0), first(None)) == ("small", "big", "big")
+
+
+def test_a_small_load_is_not_run_at_the_limit() -> None:
+    """One replica carries 2 requests per second at either load point: the quicker is taken; for 30, the one that needs fewer replicas."""
+    quick = load_point(config_id="quick", deployment_id="d", concurrency=2, requests_per_s=4.0, e2e_p90_ms=100.0)
+    busy = load_point(config_id="busy", deployment_id="d", concurrency=32, requests_per_s=20.0, e2e_p90_ms=900.0)
+
+    def chosen(rps: float | None) -> str:
+        return recommend(RecommendRequest("chatbot", Load(rps=rps)), CHATBOT, [quick, busy]).recommendations[0].operating_point.config_id
+
+    assert (chosen(2.0), chosen(30.0), chosen(None)) == ("quick", "busy", "busy")
+
+
+def test_an_unknown_price_comes_last_among_equals() -> None:
+    priced = load_point(config_id="priced", deployment_id="priced", on_demand_usd_per_hour=5.0)
+    unpriced = load_point(config_id="a", deployment_id="a", on_demand_usd_per_hour=None, spot_usd_per_hour=None)
+    response = recommend(RecommendRequest("chatbot", weights={"latency": 1.0}), CHATBOT, [unpriced, priced])
+    assert [r.operating_point.config_id for r in response.recommendations] == ["priced", "a"]
+
+
+def test_what_pareto_keeps_is_on_the_front() -> None:
+    """An accuracy that only a beaten candidate lacks must not come back after that one is gone, and take another from the front."""
+    rows = [
+        load_point(config_id="c1", deployment_id="c1", accuracy=0.5, e2e_p90_ms=100.0),
+        load_point(config_id="c2", deployment_id="c2", accuracy=0.9, e2e_p90_ms=100.0),
+        load_point(config_id="c3", deployment_id="c3", accuracy=None, e2e_p90_ms=500.0),
+    ]
+    response = recommend(RecommendRequest("chatbot", method="pareto"), CHATBOT, rows)
+    assert all(r.pareto for r in response.recommendations)
+
+
 def test_defaults_of_the_use_case_are_in_force_unless_others_are_given() -> None:
     response = recommend(RecommendRequest("chatbot"), CHATBOT, [])
     assert response.sla == {"ttft_p90_ms": 2000.0, "tpot_p90_ms": 200.0}
