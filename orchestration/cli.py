@@ -33,6 +33,7 @@ class Command:
     module: str
     summary: str
     context_settings: dict[str, Any] = field(default_factory=dict)
+    json_to_file: bool = False
 
 
 COMMANDS = {
@@ -41,7 +42,8 @@ COMMANDS = {
     "down": Command("services", "Stop what `./dyno up` started."),
     "status": Command("services", "Show what runs, where, and how it is doing."),
     "recommend": Command("recommend", "Recommend model, engine, quantization and hardware for a load."),
-    "bench": Command("bench", "Measure any OpenAI-compatible server."),
+    "bench": Command("bench", "Measure any server that streams tokens.", json_to_file=True),
+    "calibrate": Command("calibrate", "Show how right the load generator is on this machine.", json_to_file=True),
     "matrix": Command("matrix", "List the configurations to measure for a model, and why others cannot run."),
     "test": Command("test", "Run the project's tests.", {"allow_extra_args": True, "ignore_unknown_options": True}),
 }
@@ -60,6 +62,17 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _with_json_target(arguments: Sequence[str]) -> list[str]:
+    """`--json` without a file means standard output: the option gets a `-` for a value, which typer has no way to leave out."""
+    command = COMMANDS.get(next((argument for argument in arguments if not argument.startswith("-")), ""))
+    completed: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-x"], strict=True):
+        completed.append(argument)
+        if command is not None and command.json_to_file and argument == "--json" and following.startswith("-") and following != "-":
+            completed.append("-")
+    return completed
+
+
 def _another_command() -> None:
     """Stands in the overview for a command that the arguments do not name, and so never runs."""
     raise AssertionError
@@ -71,7 +84,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     try:
-        build_app(sys.argv[1:])(prog_name="./dyno")
+        arguments = sys.argv[1:]
+        build_app(arguments)(prog_name="./dyno", args=_with_json_target(arguments))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # the last line of defence between a person and a traceback

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,8 +22,13 @@ err = Console(stderr=True, highlight=False)
 
 def print_json(document: Any) -> None:
     """Print exactly one JSON document on standard output; dates and paths become strings."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(_as_json(document))
     sys.stdout.flush()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document to a file; dates and paths become strings. Raises OSError."""
+    path.write_text(_as_json(document), encoding="utf-8")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -48,6 +54,10 @@ def progress() -> Progress:
         console=err,
         transient=False,
     )
+
+
+def _as_json(document: Any) -> str:
+    return json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n"
 
 
 def note(message: str) -> None:

@@ -1,13 +1,17 @@
 """A streaming server whose truth is known: it sends what a request's `scenario` says, and remembers when.
 
 Runs in a process of its own. Stamps are `time.perf_counter_ns`, which on Linux is CLOCK_MONOTONIC and so the same clock in the client's
-process. `GET /truth` returns, by the request's `user` field, when the request came and when each chunk was handed to the socket.
+process. `GET /truth` returns, by the index in the X-Request-Id, when the request came and when each chunk was handed to the socket.
 
-Scenario fields (all optional): `ttft_ms`, `gap_ms`, `chunks`, `tokens_per_chunk`, `role_chunk` (an empty first chunk at once),
-`usage_delay_ms` (pause before the trailing usage chunk), `framing` (`chunked`, `close`), `bytes_per_write` (tear the stream), `fault`:
-`http_404`, `http_429`, `http_500`, `not_http`, `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `never`,
-`vanish` (work for `ttft_ms`, then close without a word); `close_after`
-(close the connection after the response, without saying so), `reject_fields` (answer 400 when one of them is in the body).
+`scenarios` may hold one for a request by its index. Scenario fields (all optional): `ttft_ms`, `gap_ms`, `chunks`,
+`tokens_per_chunk`, `role_chunk` (an empty first chunk at once), `usage_delay_ms` (pause before the trailing usage chunk), `framing`
+(`chunked`, `close`), `bytes_per_write` (tear the stream), `close_after` (close the connection after the response, without saying so),
+`reject_fields` (answer 400 when one of them is in the body), `reported_tokens`, and `fault`:
+
+- a plain answer: `http_404`, `http_429`, `http_500`, `redirect`, `wrong_type` (JSON instead of a stream), `not_http`
+- no answer: `never`, `vanish` (work for `ttft_ms`, then close without a word)
+- a stream that is wrong: `close_mid_stream`, `no_end`, `bad_json`, `error_event`, `empty`, `gzip` (says that it is encoded so)
+- a stream that does not end: `gigantic_chunk` (one of 2^40 bytes), `endless` (tokens for ever), `drip` (a byte a second)
 """
 
 from __future__ import annotations
@@ -28,6 +32,27 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nKeep-Alive: timeo
 MODELS = b'{"object":"list","data":[{"id":"truth","object":"model"}]}'
 
 
+def _answer(status: int, body: bytes, headers: bytes = b"Content-Type: application/json\r\n") -> bytes:
+    return b"HTTP/1.1 %d Status\r\n%sContent-Length: %d\r\n\r\n" % (status, headers, len(body)) + body
+
+
+ANSWERS = {
+    "http_404": _answer(404, b'{"error":{"message":"no such model"}}'),
+    "http_429": _answer(429, b'{"error":{"message":"too many requests"}}'),
+    "http_500": _answer(500, b'{"error":{"message":"broken"}}'),
+    "redirect": _answer(307, b"", b"Location: http://elsewhere.example/v1\r\n"),
+    "wrong_type": _answer(200, b'{"choices":[{"text":"all at once"}]}'),
+    "not_http": b"220 smtp.example ESMTP\r\n\r\n",
+}
+TOKEN = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}\n\n'
+# The pause after each piece in seconds, and the piece.
+ENDLESS = {
+    "gigantic_chunk": (0.0, b"x" * 65_536),
+    "endless": (0.0, b"%x\r\n%s\r\n" % (len(TOKEN), TOKEN) * 64),
+    "drip": (1.0, b"1\r\n:\r\n"),
+}
+
+
 class GroundTruth:
     """The server's state: what it has sent, by request."""
 
@@ -44,32 +69,33 @@ class GroundTruth:
                 received_ns = time.perf_counter_ns()
                 length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
                 body = await reader.readexactly(length)
+                name = next((line[13:].strip() for line in head.split(b"\r\n") if line.lower().startswith(b"x-request-id:")), b"")
+                request_id = name.decode().removeprefix("dyno-").partition(".")[0]
                 if head.startswith(b"GET /truth"):
-                    _answer(
-                        writer,
-                        200,
-                        json.dumps({"requests": self.truth, "connections": self.connections, "vanished": self.vanished}).encode(),
-                    )
+                    told = {"requests": self.truth, "connections": self.connections, "vanished": self.vanished}
+                    writer.write(_answer(200, json.dumps(told).encode()))
                 elif head.startswith(b"GET /v1/models"):
-                    _answer(writer, 200, MODELS)
+                    writer.write(_answer(200, MODELS))
+                elif head.startswith(b"GET "):
+                    writer.write(_answer(404, b"no such page"))
                 else:
-                    await self._complete(json.loads(body), received_ns, writer)
+                    await self._complete({**json.loads(body), "request_id": request_id}, received_ns, writer)
                 await writer.drain()
         writer.close()
 
     async def _complete(self, body: dict[str, Any], received_ns: int, writer: asyncio.StreamWriter) -> None:
-        scenario = body.get("scenario", {})
+        scenario = body.get("scenarios", {}).get(body["request_id"], body.get("scenario", {}))
         fault = scenario.get("fault")
-        if body["model"] != "truth" or fault == "http_404":
-            _answer(writer, 404, b'{"error":{"message":"no such model"}}')
-        elif fault == "http_429":
-            _answer(writer, 429, b'{"error":{"message":"too many requests"}}')
-        elif fault == "http_500":
-            _answer(writer, 500, b'{"error":{"message":"broken"}}')
+        if body["model"] != "truth":
+            fault = "http_404"
+        if fault in ANSWERS:
+            writer.write(ANSWERS[fault])
+        elif fault in ENDLESS:
+            pause_s, data = ENDLESS[fault]
+            writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000000000\r\n" if fault == "gigantic_chunk" else b""))
+            await _pour(writer, data, pause_s)
         elif any(name in body for name in scenario.get("reject_fields", ())):
-            _answer(writer, 400, b'{"error":{"message":"unknown field"}}')
-        elif fault == "not_http":
-            writer.write(b"220 smtp.example ESMTP\r\n\r\n")
+            writer.write(_answer(400, b'{"error":{"message":"unknown field"}}'))
         elif fault == "never":
             await asyncio.sleep(3600)
         elif fault == "vanish":
@@ -84,14 +110,15 @@ class GroundTruth:
     async def _stream(self, body: dict[str, Any], scenario: dict[str, Any], received_ns: int, writer: asyncio.StreamWriter) -> None:
         fault, chunked = scenario.get("fault"), scenario.get("framing", "chunked") == "chunked"
         step = scenario.get("bytes_per_write")
-        truth = self.truth[str(body.get("user"))] = {"received_ns": received_ns, "sent_ns": [], "usage_sent_ns": None}
+        truth = self.truth[str(body["request_id"])] = {"received_ns": received_ns, "sent_ns": [], "usage_sent_ns": None}
 
         async def send(event: bytes) -> int:
             data = b"data: " + event + b"\n\n"
             await _write(writer, b"%x\r\n%s\r\n" % (len(data), data) if chunked else data, step)
             return time.perf_counter_ns()
 
-        await _write(writer, HEAD + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Connection: close\r\n\r\n"), step)
+        head = HEAD + (b"Content-Encoding: gzip\r\n" if fault == "gzip" else b"")
+        await _write(writer, head + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Connection: close\r\n\r\n"), step)
         if scenario.get("role_chunk"):
             await send(_chunk({"role": "assistant", "content": ""}))
         await asyncio.sleep(scenario.get("ttft_ms", 0) / 1e3)
@@ -110,7 +137,7 @@ class GroundTruth:
             await send(_chunk({}, "length"))
             await asyncio.sleep(scenario.get("usage_delay_ms", 0) / 1e3)
             truth["usage_sent_ns"] = time.perf_counter_ns()
-            usage = {"prompt_tokens": _prompt_tokens(body["prompt"]), "completion_tokens": scenario.get("reported_tokens", chunks * tokens)}
+            usage = {"prompt_tokens": _prompt_tokens(body), "completion_tokens": scenario.get("reported_tokens", chunks * tokens)}
             await send(json.dumps({"choices": [], "usage": usage}).encode())
             await send(b"[DONE]")
         if chunked:
@@ -119,12 +146,21 @@ class GroundTruth:
             writer.close()
 
 
+async def _pour(writer: asyncio.StreamWriter, data: bytes, pause_s: float) -> None:
+    """The same bytes again and again, until the client goes."""
+    while not writer.is_closing():
+        writer.write(data)
+        await writer.drain()
+        await asyncio.sleep(pause_s)
+
+
 def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
     return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}).encode()
 
 
-def _prompt_tokens(prompt: str | list[int]) -> int:
+def _prompt_tokens(body: dict[str, Any]) -> int:
     """Two tokens a word and three around them, so that a client has something to find out."""
+    prompt: str | list[int] = body["prompt"] if "prompt" in body else " ".join(message["content"] for message in body["messages"])
     return len(prompt) if isinstance(prompt, list) else 3 + 2 * len(prompt.split())
 
 
@@ -134,10 +170,6 @@ async def _write(writer: asyncio.StreamWriter, data: bytes, step: int | None) ->
         await writer.drain()
         if step:
             await asyncio.sleep(0)
-
-
-def _answer(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
-    writer.write(b"HTTP/1.1 %d Status\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 
 
 async def _main(port: int) -> None:

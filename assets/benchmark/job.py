@@ -16,12 +16,15 @@ MeasurementKind = Literal["measured", "published", "estimated", "simulated"]
 class Protocol:
     """How one load point is measured. A measurement made under one protocol does not count as one made under another.
 
-    A load point gets `min_requests`, or REQUESTS_PER_STREAM for each stream if that is more.
+    A load point gets at least `min_requests`, or REQUESTS_PER_STREAM for each stream if that is more, and then as many more as it takes to
+    know its deciding percentiles to within +-`precision` (a share of their value), up to `max_requests`.
     """
 
     name: str
     warmup_requests: int
     min_requests: int
+    max_requests: int
+    precision: float
     request_timeout_s: float
     description: str
 
@@ -32,9 +35,23 @@ REQUESTS_PER_STREAM = 2
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
     for p in (
-        Protocol("standard", 10, 100, 300.0, "100 requests a load point, or two a stream if that is more, after 10 warm-up requests"),
         Protocol(
-            "demo", 10, 20, 120.0, "20 requests a load point, or two a stream if that is more, after 10 warm-up requests: wide intervals"
+            name="standard",
+            warmup_requests=10,
+            min_requests=100,
+            max_requests=500,
+            precision=0.05,
+            request_timeout_s=300.0,
+            description="100 to 500 requests a load point (two a stream if that is more), until TTFT, TPOT and e2e p90 are known to 5 %",
+        ),
+        Protocol(
+            name="demo",
+            warmup_requests=10,
+            min_requests=20,
+            max_requests=20,
+            precision=0.05,
+            request_timeout_s=120.0,
+            description="20 requests a load point, or two a stream if that is more, after 10 warm-up requests: wide intervals",
         ),
     )
 }

@@ -11,9 +11,11 @@ from assets.benchmark.engines.process import EngineProcess
 from assets.benchmark.host import host_facts
 from assets.benchmark.job import Measurement
 from assets.benchmark.job_file import Plan, PlannedLoadPoint
-from assets.benchmark.load.closed_loop import loop_name
-from assets.benchmark.load.completions import RequestRecord
+from assets.benchmark.load.calibration import Calibration, client_verdict
+from assets.benchmark.load.decode import RequestRecord
+from assets.benchmark.load.session import LoadResult
 from assets.benchmark.load.statistics import LoadStatistics
+from assets.benchmark.load.steady_state import Window
 from assets.benchmark.telemetry import Sampler
 
 
@@ -26,6 +28,7 @@ def build_measurement(
     started_at: datetime,
     engine: Mapping[str, object],
     client: Mapping[str, object],
+    quality_flags: tuple[str, ...],
 ) -> Measurement:
     """Everything that is known about one load point, measured once."""
     telemetry = sampler.summary()
@@ -53,7 +56,7 @@ def build_measurement(
         output_tokens_mean=statistics.output_tokens_mean,
         concurrency_mean=statistics.concurrency_mean,
         intervals=statistics.intervals,
-        quality_flags=statistics.quality_flags,
+        quality_flags=quality_flags,
         cpu_utilization_pct=telemetry.cpu_utilization_pct,
         engine_memory_bytes_max=telemetry.engine_memory_bytes_max,
         gpu_utilization_pct=telemetry.gpu_utilization_pct,
@@ -63,7 +66,7 @@ def build_measurement(
             **host_facts(),
             "gpus": telemetry.gpu_names,
             "telemetry_notes": telemetry.notes,
-            "client": {"event_loop": loop_name(), **client},
+            "client": dict(client),
         },
         telemetry=tuple(sampler.samples),
     )
@@ -84,12 +87,34 @@ def engine_facts(engine: EngineProcess, plan: Plan) -> Mapping[str, object]:
     }
 
 
-def evidence_lines(records: Sequence[RequestRecord], origin_ns: int) -> list[Mapping[str, object]]:
-    """The requests as evidence, one mapping each: instants in milliseconds since the load point's start."""
+def evidence_lines(records: Sequence[RequestRecord], origin_ns: int, window: Window) -> list[Mapping[str, object]]:
+    """The requests as evidence, one mapping each: instants in milliseconds since the load point's start, and whether it counts."""
     lines: list[Mapping[str, object]] = []
     for record in records:
         line = asdict(record)
-        line["start_ms"] = (line.pop("start_ns") - origin_ns) / 1e6
-        line["end_ms"] = (line.pop("end_ns") - origin_ns) / 1e6
+        for instant in ("due", "start", "end", "clock"):
+            line[f"{instant}_ms"] = (line.pop(f"{instant}_ns") - origin_ns) / 1e6
+        line["first_token_ms"] = None if record.ttft_ms is None else (record.clock_ns - origin_ns) / 1e6 + record.ttft_ms
+        line["in_window"] = record.failure is None and record.start_ns >= window.start_ns
         lines.append(line)
     return lines
+
+
+def client_facts(calibration: Calibration | None, result: LoadResult, statistics: LoadStatistics) -> dict[str, object]:
+    """What is known of the load generator itself: how wrong it is on this machine, how late it was, what it cost.
+
+    `error_ms` is of the calibration: reported minus true TTFT of single requests. `limited` says why the numbers are partly its own.
+    """
+    error = calibration.ttft_error_ms if calibration is not None else None
+    return {
+        "error_ms": {"p50": error.p50, "p99": error.p99} if error is not None else {"p50": None, "p99": None},
+        "calibrated_concurrency": calibration.concurrency if calibration is not None else None,
+        "calibrated_rate_per_s": calibration.rate_per_s if calibration is not None else None,
+        "schedule_lag_ms": {"p50": statistics.schedule_lag_ms.p50, "p99": statistics.schedule_lag_ms.p99},
+        "receive_lag_ms": {"p50": statistics.receive_lag_ms.p50, "p99": statistics.receive_lag_ms.p99},
+        "kernel_stamps": statistics.receive_lag_ms.p50 is not None,
+        **asdict(result.client),
+        "limited": client_verdict(
+            calibration, statistics.schedule_lag_ms, result.client.cpu_share_max, statistics.ttft_ms.p50, statistics.e2e_ms.p50
+        ),
+    }

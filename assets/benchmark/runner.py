@@ -16,19 +16,21 @@ from assets.benchmark.engines.protocol import EngineError, Launch, PortTakenErro
 from assets.benchmark.engines.registry import driver_for
 from assets.benchmark.job import REQUESTS_PER_STREAM, Protocol
 from assets.benchmark.job_file import JobError, Plan, PlannedLoadPoint
-from assets.benchmark.load.client import Endpoint, Exchange
-from assets.benchmark.load.closed_loop import StoppedError
-from assets.benchmark.load.prompts import TextPrompts, TokenIdPrompts
-from assets.benchmark.load.session import CalibrationError, LoadSession, nonce_of
+from assets.benchmark.load.arrivals import ClosedLoop
+from assets.benchmark.load.calibration import Calibration, calibrate
+from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.prompts import ModelTokenizer, PromptSource, TextPrompts, TokenIdPrompts
+from assets.benchmark.load.server_counters import read_counters
+from assets.benchmark.load.session import CalibrationError, Live, LoadSession, StoppedError, nonce_of, single
 from assets.benchmark.load.statistics import Asked, load_statistics
-from assets.benchmark.measurement import build_measurement, engine_facts, evidence_lines
+from assets.benchmark.load.stopping import StoppingRule
+from assets.benchmark.load.truth_checks import flags_of
+from assets.benchmark.measurement import build_measurement, client_facts, engine_facts, evidence_lines
 from assets.benchmark.progress import Reporter
 from assets.benchmark.telemetry import GpuReader, Sampler
 
 SERVED_MODEL_NAME = "model"
 PORT_ATTEMPTS = 3
-
-Prompts = TokenIdPrompts | TextPrompts
 
 
 class LoadPointError(Exception):
@@ -47,9 +49,21 @@ class Outcome:
     failed: int
 
 
-def request_count(protocol: Protocol, concurrency: int) -> int:
-    """How many requests a load point gets: the protocol's minimum, or two a stream if that is more."""
-    return max(protocol.min_requests, REQUESTS_PER_STREAM * concurrency)
+@dataclass(frozen=True, slots=True)
+class _Rig:
+    """What all load points of a batch are measured with."""
+
+    engine: EngineProcess
+    session: LoadSession
+    prompts: PromptSource
+    gpus: GpuReader
+    calibration: Calibration
+
+
+def request_bounds(protocol: Protocol, concurrency: int) -> tuple[int, int]:
+    """At least and at most how many requests a load point gets."""
+    by_streams = REQUESTS_PER_STREAM * concurrency
+    return max(protocol.min_requests, by_streams), max(protocol.max_requests, by_streams)
 
 
 class Runner:
@@ -68,14 +82,16 @@ class Runner:
             EngineError: the engine did not start, or ended by itself.
             CheckpointError: the checkpoint folder cannot be used.
             JobError, TokenizerError: something that the job names cannot be used.
+            LoadProcessError, NoAnswerError: the load generator failed.
             StoppedError: `should_stop` said so; the load point under way is discarded, the finished ones are kept.
         """
         points = self._remaining()
         failed = 0
         if points:
             self._check_job()
+            calibration = calibrate(max(point.concurrency for point in points), should_stop=self._should_stop)
             with self._engine() as engine:
-                failed = self._measure_all(engine, points)
+                failed = self._measure_all(engine, points, calibration)
         outcome = Outcome(len(points) - failed, failed)
         self._reporter.emit("batch_finished", measured=outcome.measured, failed=outcome.failed)
         return outcome
@@ -90,7 +106,7 @@ class Runner:
             "batch_started",
             partition_key=self._plan.job.partition_key,
             load_points=len(remaining),
-            requests=sum(request_count(self._plan.protocol, point.concurrency) for point in remaining),
+            requests=sum(request_bounds(self._plan.protocol, point.concurrency)[1] for point in remaining),
             finished=len(points) - len(remaining),
         )
         return remaining
@@ -139,7 +155,7 @@ class Runner:
             raise StoppedError
         self._reporter.engine_starting(self._plan.framework, waited_s)
 
-    def _measure_all(self, engine: EngineProcess, points: list[PlannedLoadPoint]) -> int:
+    def _measure_all(self, engine: EngineProcess, points: list[PlannedLoadPoint], calibration: Calibration) -> int:
         """Warm up, then measure each load point; returns how many failed altogether."""
         session = LoadSession(
             endpoint=Endpoint.parse(engine.launch.base_url),
@@ -151,67 +167,74 @@ class Runner:
         prompts = self._warm_up(engine, session, points[0])
         failed = 0
         with GpuReader(enabled=self._plan.hardware_id != "cpu") as gpus:
+            rig = _Rig(engine, session, prompts, gpus, calibration)
             for point in points:
                 try:
-                    self._measure_one(engine, session, prompts, gpus, point)
+                    self._measure_one(rig, point)
                 except LoadPointError as error:
                     failed += 1
                     self._reporter.emit("load_point_failed", config_id=point.config_id, kind=error.kind, detail=str(error))
         return failed
 
-    def _warm_up(self, engine: EngineProcess, session: LoadSession, point: PlannedLoadPoint) -> Prompts:
+    def _warm_up(self, engine: EngineProcess, session: LoadSession, point: PlannedLoadPoint) -> PromptSource:
         """Send the protocol's warm-up requests, which measure nothing; returns what makes the prompts."""
         job, count = self._plan.job, self._plan.protocol.warmup_requests
         if job.tokenizer_path is not None:
-            prompts: Prompts = TokenIdPrompts.from_file(Path(job.tokenizer_path))
+            tokenizer = ModelTokenizer.from_file(Path(job.tokenizer_path))
+            prompts: PromptSource = TokenIdPrompts(tokenizer.ordinary_ids)
+            session.count_tokens = tokenizer.count
         else:
             try:
-                prompts = session.calibrated_prompts(job.seed)
+                prompts = session.calibrated_prompts(job.seed, TextPrompts())
             except CalibrationError as error:
                 engine.check_alive()
                 raise EngineError(f"{engine.driver.name}: {error}") from error
-        warm_up = prompts.make(count, point.workload.input_tokens, job.seed, nonce_of("warm-up", time.time_ns()))
-        records = session.put(warm_up, point.workload.output_tokens, point.concurrency)
+        warm_up = prompts.make([point.workload.input_tokens] * count, job.seed, nonce_of("warm-up", time.time_ns()))
+        records = session.put(single(warm_up, point.workload.output_tokens), ClosedLoop(min(count, point.concurrency))).records
         if all(record.failure is not None for record in records):
             engine.check_alive()
             raise EngineError(f"all {count} warm-up requests failed, the first with {records[0].failure}: {records[0].detail}")
         self._reporter.emit("warmed_up", requests=count)
         return prompts
 
-    def _measure_one(self, engine: EngineProcess, session: LoadSession, prompts: Prompts, gpus: GpuReader, point: PlannedLoadPoint) -> None:
+    def _measure_one(self, rig: _Rig, point: PlannedLoadPoint) -> None:
+        engine, session, prompts = rig.engine, rig.session, rig.prompts
         job, workload, config_id = self._plan.job, point.workload, point.config_id
-        count = request_count(self._plan.protocol, point.concurrency)
+        least, count = request_bounds(self._plan.protocol, point.concurrency)
         about = {"config_id": config_id, "workload": workload.name, "concurrency": point.concurrency}
         self._reporter.emit("load_point_started", **about, requests=count)
         nonce = nonce_of(config_id, job.protocol, job.repeat, time.time_ns())
-        batch = prompts.make(count, workload.input_tokens, job.seed, nonce)
-        done = 0
+        batch = single(prompts.make([workload.input_tokens] * count, job.seed, nonce), workload.output_tokens)
+        rule = StoppingRule(least, self._plan.protocol.precision, point.concurrency) if least < count else None
 
-        def on_done(_: Exchange) -> None:
-            nonlocal done
-            done += 1
-            self._reporter.requests_done(config_id, done, count)
+        def on_live(live: Live) -> None:
+            self._reporter.requests_done(config_id, live.done, count)
 
-        started_at, started_ns = datetime.now(UTC), time.perf_counter_ns()
-        with Sampler(engine.pid, gpus) as sampler:
-            records = session.put(batch, workload.output_tokens, point.concurrency, on_done=on_done)
+        before = read_counters(session.endpoint)
+        started_at = datetime.now(UTC)
+        with Sampler(engine.pid, rig.gpus) as sampler:
+            result = session.put(batch, ClosedLoop(point.concurrency), on_live=on_live, enough=rule)
+        counters = read_counters(session.endpoint).since(before)
+        records = result.records
         engine.check_alive()
         failures = Counter(record.failure for record in records if record.failure is not None)
-        if failures.total() == count:
+        if failures.total() == len(records):
             kind = failures.most_common(1)[0][0]
-            raise LoadPointError(kind, f"all {count} requests failed, the first: {records[0].detail}")
+            raise LoadPointError(kind, f"all {len(records)} requests failed, the first: {records[0].detail}")
 
         statistics = load_statistics(records, Asked(point.concurrency, workload.input_tokens, workload.output_tokens), job.seed)
+        client = client_facts(rig.calibration, result, statistics)
         measurement = build_measurement(
             self._plan,
             point,
             statistics,
             sampler,
             started_at=started_at,
-            engine=engine_facts(engine, self._plan),
-            client={"seed": job.seed, "nonce": nonce, "prompts": "token ids" if isinstance(prompts, TokenIdPrompts) else "text"},
+            engine={**engine_facts(engine, self._plan), "counters": counters.known()},
+            client={**client, "seed": job.seed, "nonce": nonce, "prompts": "token ids" if isinstance(prompts, TokenIdPrompts) else "text"},
+            quality_flags=flags_of(statistics, records, counters, limited=bool(client["limited"])),
         )
-        self._store.save(measurement, evidence_lines(records, started_ns))
+        self._store.save(measurement, evidence_lines(records, result.start_ns, statistics.window))
         self._reporter.emit(
             "load_point_finished",
             **about,

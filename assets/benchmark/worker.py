@@ -1,7 +1,8 @@
 """The worker's command line: reads a job, measures its batch, and says in its exit code how that went.
 
 Exit codes (sysexits.h where one fits): 0 all load points are finished; 65 the job cannot be done as written; 69 a load point failed, the
-others are finished; 70 the engine failed; 73 the checkpoint folder cannot be used; 75 stopped by SIGTERM or SIGINT, start again to go on.
+others are finished; 70 the engine failed; 71 the load generator failed; 73 the checkpoint folder cannot be used; 75 stopped by SIGTERM or
+SIGINT, start again to go on.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, PipesContext, open_dags
 from assets.benchmark.checkpoint import CheckpointError, CheckpointStore
 from assets.benchmark.engines.protocol import EngineError
 from assets.benchmark.job_file import JobError, read_job
-from assets.benchmark.load.closed_loop import StoppedError
+from assets.benchmark.load.fleet import LoadProcessError
+from assets.benchmark.load.probe import NoAnswerError
 from assets.benchmark.load.prompts import TokenizerError
+from assets.benchmark.load.session import StoppedError
 from assets.benchmark.progress import PROGRESS_NAME, Event, Reporter, Sink, describe, json_to_file, json_to_stderr, text_to_stderr
 from assets.benchmark.runner import Runner
 
@@ -29,6 +32,7 @@ EXIT_DONE = 0
 EXIT_BAD_JOB = 65
 EXIT_LOAD_POINT_FAILED = 69
 EXIT_ENGINE_FAILED = 70
+EXIT_CLIENT_FAILED = 71
 EXIT_CHECKPOINT = 73
 EXIT_STOPPED = 75
 
@@ -47,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _failed(reporter, EXIT_BAD_JOB, "bad_job", error, retryable=False)
         except EngineError as error:
             return _failed(reporter, EXIT_ENGINE_FAILED, error.kind, error, retryable=error.retryable)
+        except (LoadProcessError, NoAnswerError) as error:
+            return _failed(reporter, EXIT_CLIENT_FAILED, "load_generator", error, retryable=True)
         except CheckpointError as error:
             return _failed(reporter, EXIT_CHECKPOINT, "checkpoint", error, retryable=False)
         except StoppedError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from assets.models.local.tokenizer import local_tokenizer_json
 from tests import ground_truth_server
@@ -53,9 +54,72 @@ def test_a_table_for_people(url: str) -> None:
     assert "few_requests" in result.stderr
 
 
+def test_an_open_loop_with_all_its_files(url: str, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"result.{name}" for name in ("json", "parquet", "html")}
+    result = bench(
+        "--url", url, "--model", "truth", "--api", "chat", "--rate", "20", "--arrival", "gamma", "--burstiness", "0.5", "--duration", "1",
+        "--output-tokens", "4", "--slo", "ttft<=10000", "--json", str(files["json"]), "--parquet", str(files["parquet"]),
+        "--html", str(files["html"]),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert (document["load"]["mode"], document["load"]["rate_per_s"], document["load"]["burstiness"]) == ("open", 20, 0.5)
+    assert document["requests"] == {"sent": 20, "completed": 20, "failed": 0}
+    assert document["goodput_per_s"] == pytest.approx(document["metrics"]["requests_per_s"])
+    for name in ("error_ms", "schedule_lag_ms"):
+        assert document["client"][name]["p99"] is not None
+    rows = parquet.read_table(files["parquet"]).to_pylist()
+    assert [row["index"] for row in rows] == list(range(20))
+    assert all(row["start_ms"] >= row["due_ms"] == row["clock_ms"] for row in rows)
+    assert "TTFT" in files["html"].read_text(encoding="utf-8")
+
+
+def test_the_highest_load_that_meets_objectives_is_searched(url: str) -> None:
+    """A server that answers whatever comes: objectives that nothing misses end at the limit, one that nothing meets at the start."""
+    options = ("--url", url, "--model", "truth", "--find-max", "--requests", "4", "--output-tokens", "4", "--no-calibrate", "--json")
+    document = json.loads(bench(*options, "--slo", "ttft<=0.001").stdout)
+    assert (document["find_max"]["max"], len(document["find_max"]["probes"])) == (None, 1)
+    assert document["find_max"]["probes"][0]["missed"]
+
+
+def test_repeats_tell_the_variance_between_runs(url: str) -> None:
+    result = bench(
+        "--url", url, "--model", "truth", "--requests", "4", "--output-tokens", "4", "--repeats", "3", "--no-calibrate", "--json"
+    )
+    document = json.loads(result.stdout)
+    assert len(document["repeats"]) == 3
+    between = document["between_runs"]["output_tokens_per_s"]
+    low, high = between["interval"]
+    assert low < between["mean"] < high
+    assert between["sd"] > 0
+
+
+def test_calibrate_shows_what_the_client_makes_of_the_truth() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "orchestration.cli", "calibrate", "--concurrency", "4", "--rate", "20", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    closed, opened = json.loads(result.stdout)["calibrations"]
+    assert (closed["concurrency"], closed["failed"], opened["rate_per_s"], opened["failed"]) == (4, 0, 20, 0)
+    for calibration in (closed, opened):
+        assert calibration["ttft_error_ms"]["p99"] is not None
+        assert calibration["schedule_lag_ms"]["p99"] >= 0
+    assert 0 < closed["efficiency"] <= 1.001
+    assert opened["rate_error_share"] >= 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--url", "URL", "--model", "truth", "--rate", "5", "--concurrency", "2"), "give one of --concurrency, --rate"),
+        (("--url", "URL", "--model", "truth", "--find-max"), "--find-max needs --slo"),
+        (("--url", "URL", "--model", "truth", "--slo", "fast"), "'fast' is no objective"),
+        (("--url", "URL", "--model", "truth", "--stages", "5"), "give RATE:SECONDS"),
+        (("--url", "URL", "--model", "truth", "--input-tokens", "many"), "'many' is no length"),
+        (("--url", "URL", "--model", "truth", "--trace", "none.csv"), "cannot read the trace none.csv"),
+        (("--url", "URL", "--model", "truth", "--api", "grpc"), "one of completions, chat, tgi"),
+        (("--url", "unix:/none.sock", "--model", "truth"), "cannot connect to /none.sock"),
         (("--url", "http://127.0.0.1:1", "--model", "m"), "cannot connect to 127.0.0.1:1"),
         (("--url", "URL", "--model", "missing"), "the server does not serve 'missing'; it serves: truth"),
         (("--url", "localhost", "--model", "m"), "expected http://HOST:PORT"),

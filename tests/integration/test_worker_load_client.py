@@ -1,20 +1,29 @@
-"""The load client against a server in another process that knows what it sent and when: definitions, failures, connections."""
+"""The load generator against a server in another process that knows what it sent and when: definitions, failures, connections."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
-from assets.benchmark.load.client import Endpoint
-from assets.benchmark.load.closed_loop import run_closed_loop, run_until_stopped
-from assets.benchmark.load.completions import COMPLETIONS_PATH, RequestRecord, completion_body, decode
-from assets.benchmark.load.session import CalibrationError, LoadSession, never
+from assets.benchmark.load.arrivals import ClosedLoop, OpenLoop
+from assets.benchmark.load.decode import RequestRecord
+from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.fleet import ClientReport
+from assets.benchmark.load.prompts import TextPrompts
+from assets.benchmark.load.session import Ask, CalibrationError, LoadSession, StoppedError, single
 from assets.benchmark.load.statistics import Asked, load_statistics
 from tests import ground_truth_server
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +41,19 @@ def measure(
     expected: int | None = None,
     timeout_s: float = 30,
     first: dict[str, object] | None = None,
-) -> tuple[list[RequestRecord], Endpoint]:
-    """Records of requests that are known to the server by their index. The first may have a scenario of its own."""
-    endpoint = Endpoint.parse(url)
+    processes: int = 1,
+) -> tuple[list[RequestRecord], ClientReport]:
+    """Records, by index, of requests that are known to the server by their index. The first may have a scenario of its own."""
     scenarios = [scenario if index or first is None else first for index in range(requests)]
-    payloads = [
-        endpoint.request("POST", COMPLETIONS_PATH, completion_body("truth", [1] * 8, 4, {"user": str(i), "scenario": of_request}))
-        for i, of_request in enumerate(scenarios)
-    ]
-    exchanges = run_until_stopped(lambda: run_closed_loop(endpoint, payloads, concurrency, timeout_s), never)
-    return [decode(exchange, expected) for exchange in exchanges], endpoint
+    session = LoadSession(
+        Endpoint.parse(url),
+        "truth",
+        timeout_s,
+        fixed_length=expected is not None,
+    )
+    session.body_fields = {"scenario": scenario, "scenarios": {"0": scenarios[0]}}
+    result = session.put(single([[1] * 8] * requests, expected or 4), ClosedLoop(concurrency), processes=processes)
+    return sorted(result.records, key=lambda record: record.index), result.client
 
 
 def truth(url: str) -> dict[str, Any]:
@@ -105,17 +117,17 @@ def test_a_stream_torn_into_bytes_is_read_all_the_same(url: str, framing: str) -
 
 def test_connections_are_kept_where_the_server_keeps_them(url: str) -> None:
     before = truth(url)["connections"]
-    records, endpoint = measure(url, {}, requests=10, concurrency=2)
+    records, client = measure(url, {}, requests=10, concurrency=2)
     assert truth(url)["connections"] - before == 3  # two streams, and the question itself
-    assert endpoint.reuse_connections
+    assert (client.connections, client.reused_connections) == (2, True)
     assert sum(record.connect_ms is not None for record in records) == 2
 
 
 def test_a_server_that_closes_without_saying_so_loses_no_request(url: str) -> None:
     """llama.cpp promises keep-alive and closes after every stream: requests go out again, on connections of their own."""
-    records, endpoint = measure(url, {"close_after": True}, requests=12, concurrency=3, expected=4)
+    records, client = measure(url, {"close_after": True}, requests=12, concurrency=3, expected=4)
     assert [record.failure for record in records] == [None] * 12
-    assert not endpoint.reuse_connections
+    assert not client.reused_connections
 
 
 def test_a_request_that_the_server_drops_after_working_on_it_is_a_failure(url: str) -> None:
@@ -130,7 +142,7 @@ def test_a_request_that_the_server_drops_after_working_on_it_is_a_failure(url: s
     ("scenario", "kind"),
     [
         ({"fault": "http_404"}, "http_4xx"),
-        ({"fault": "http_429"}, "http_4xx"),
+        ({"fault": "http_429"}, "http_429"),
         ({"fault": "http_500"}, "http_5xx"),
         ({"fault": "not_http"}, "malformed_http"),
         ({"fault": "close_mid_stream"}, "disconnected"),
@@ -139,6 +151,9 @@ def test_a_request_that_the_server_drops_after_working_on_it_is_a_failure(url: s
         ({"fault": "error_event"}, "server_error"),
         ({"fault": "empty"}, "empty_output"),
         ({"chunks": 2}, "early_stop"),
+        ({"fault": "redirect"}, "http_3xx"),
+        ({"fault": "wrong_type"}, "not_an_event_stream"),
+        ({"fault": "gzip"}, "not_an_event_stream"),
     ],
 )
 def test_every_failure_is_counted_by_its_kind(url: str, scenario: dict[str, object], kind: str) -> None:
@@ -157,16 +172,120 @@ def test_nobody_there_is_a_failed_request_not_an_exception() -> None:
     assert "cannot connect to 127.0.0.1:1" in records[0].detail
 
 
+@pytest.mark.parametrize("fault", ["gigantic_chunk", "endless"])
+def test_a_response_without_an_end_is_cut_off_in_bounded_memory(url: str, fault: str) -> None:
+    records, _ = measure(url, {"fault": fault}, requests=3)
+    assert [record.failure for record in records] == ["response_too_large"] * 3
+
+
+def test_a_server_that_trickles_ends_with_the_timeout(url: str) -> None:
+    """Each byte that comes is no reason to wait on: it would go on for ever."""
+    records, _ = measure(url, {"fault": "drip"}, requests=2, timeout_s=2.5)
+    assert [record.failure for record in records] == ["timeout"] * 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes_make_the_same_load_as_one(url: str, processes: int) -> None:
+    """Every request once, the asked number in flight, every time within what the server knows."""
+    before = set(truth(url)["requests"])
+    records, client = measure(url, {"ttft_ms": 60, "gap_ms": 5}, requests=30, concurrency=6, expected=4, processes=processes)
+    assert before <= set(truth(url)["requests"])
+    assert client.processes == processes
+    assert [record.index for record in records] == list(range(30))
+    assert {record.failure for record in records} == {None}
+    known = truth(url)["requests"]
+    for record in records:
+        in_flight = [other for other in records if other.start_ns <= record.start_ns < other.end_ns]
+        assert 1 <= len(in_flight) <= 6
+        assert record.ttft_ms is not None
+        assert record.start_ns + record.ttft_ms * 1e6 >= known[str(record.index)]["sent_ns"][0]
+
+
+def test_an_open_loop_sends_on_time_whether_or_not_others_have_ended(url: str) -> None:
+    """A request that hangs for a second delays none of the 20 after it; none is sent before its instant."""
+    due_s = tuple(0.02 * n for n in range(20))
+    session = LoadSession(Endpoint.parse(url), "truth", 10, fixed_length=False)
+    session.body_fields = {"scenario": {"ttft_ms": 5}, "scenarios": {"0": {"ttft_ms": 1000}}}
+    result = session.put(single([[1] * 8] * 20, 4), OpenLoop(due_s))
+    for record, due in zip(result.records, due_s, strict=True):
+        assert record.due_ns == result.start_ns + int(due * 1e9)
+        assert record.start_ns >= record.due_ns == record.clock_ns
+    assert result.records[-1].start_ns < result.records[0].end_ns
+
+
+def test_nothing_new_is_sent_after_the_duration(url: str) -> None:
+    session = LoadSession(Endpoint.parse(url), "truth", 10, body_fields={"scenario": {"ttft_ms": 50}}, fixed_length=False)
+    result = session.put(single([[1] * 8] * 500, 4), ClosedLoop(2), duration_s=0.4)
+    assert 2 <= len(result.records) < 100
+    assert all(record.failure is None for record in result.records)
+    assert all(record.start_ns < result.start_ns + 400_000_000 for record in result.records)
+
+
+def test_a_conversation_goes_on_with_the_models_own_answers_after_the_pause(url: str) -> None:
+    """Three turns; the server counts two tokens a word and three around them, its answers have four words."""
+    session = LoadSession(Endpoint.parse(url), "truth", 10, fixed_length=False)
+    turns = tuple(Ask(f"one two {n}", 4, 0.2 if n else 0.0) for n in range(3))
+    result = session.put([turns, turns], ClosedLoop(2))
+    for index in range(2):
+        mine = [record for record in result.records if record.index == index]
+        assert [record.turn for record in mine] == [0, 1, 2]
+        # three words more each turn, and the four of the answer, the first of which joins the prompt's last word
+        assert [record.input_tokens for record in mine] == [9, 9 + 2 * 6, 9 + 4 * 6]
+        for before, after in pairwise(mine):
+            assert after.start_ns - before.end_ns >= 200_000_000
+            assert after.clock_ns == after.due_ns
+
+
+def test_a_closed_loop_may_begin_with_a_ramp(url: str) -> None:
+    session = LoadSession(Endpoint.parse(url), "truth", 10, body_fields={"scenario": {"ttft_ms": 500}}, fixed_length=False)
+    result = session.put(single([[1] * 8] * 4, 4), ClosedLoop(4, ramp_s=0.4))
+    starts_ms = [(record.start_ns - result.start_ns) / 1e6 for record in result.records]
+    assert all(start >= 100 * n for n, start in enumerate(starts_ms))
+
+
+def test_enough_is_enough_and_what_is_under_way_is_finished(url: str) -> None:
+    session = LoadSession(Endpoint.parse(url), "truth", 10, body_fields={"scenario": {"ttft_ms": 30}}, fixed_length=False)
+    result = session.put(single([[1] * 8] * 400, 4), ClosedLoop(4), enough=lambda records: len(records) >= 12)
+    assert 12 <= len(result.records) < 400
+    assert {record.failure for record in result.records} == {None}
+
+
+def test_a_stop_ends_the_load_and_leaves_no_process(url: str) -> None:
+    session = LoadSession(Endpoint.parse(url), "truth", 60, body_fields={"scenario": {"fault": "never"}}, should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        session.put(single([[1] * 8] * 4, 4), ClosedLoop(2), processes=2)
+    assert not [child for child in psutil.Process().children() if "assets.benchmark.load.process" in child.cmdline()]
+
+
+def test_load_processes_do_not_outlive_a_killed_parent(url: str) -> None:
+    program = (
+        "import sys; from assets.benchmark.load.session import *; from assets.benchmark.load.endpoint import Endpoint\n"
+        "session = LoadSession(Endpoint.parse(sys.argv[1]), 'truth', 60, body_fields={'scenario': {'fault': 'never'}})\n"
+        "session.put(single([[1] * 8] * 4, 4), ClosedLoop(2), processes=2)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, url], cwd=ROOT)
+    until = time.monotonic() + 30
+    children: list[psutil.Process] = []
+    while len(children) < 2 and time.monotonic() < until:
+        children = psutil.Process(parent.pid).children()
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert len(children) == 2
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(gone), alive) == (2, [])
+
+
 def test_text_prompts_are_calibrated_by_the_servers_count(url: str) -> None:
     session = LoadSession(Endpoint.parse(url), "truth", 10.0)
-    prompts = session.calibrated_prompts(seed=0)
-    records = session.put(prompts.make(3, 103, seed=1), output_tokens=4, concurrency=1)
+    prompts = session.calibrated_prompts(seed=0, uncalibrated=TextPrompts())
+    records = session.put(single(prompts.make([103] * 3, seed=1), 4), ClosedLoop(1)).records
     assert [record.input_tokens for record in records] == [103] * 3
 
 
 def test_a_refusal_while_calibrating_is_told(url: str) -> None:
     with pytest.raises(CalibrationError, match="no such model") as caught:
-        LoadSession(Endpoint.parse(url), "other", 10.0).calibrated_prompts(seed=0)
+        LoadSession(Endpoint.parse(url), "other", 10.0).calibrated_prompts(seed=0, uncalibrated=TextPrompts())
     assert caught.value.failure == "http_4xx"
 
 
@@ -174,6 +293,6 @@ def test_failures_are_counted_beside_what_succeeded(url: str) -> None:
     """One request of six is refused: the others' numbers stand, and the load point says so."""
     records, _ = measure(url, {}, requests=6, expected=4, first={"fault": "http_429"})
     statistics = load_statistics(records, Asked())
-    assert (statistics.requests_sent, statistics.requests_completed, statistics.failures) == (6, 5, {"http_4xx": 1})
+    assert (statistics.requests_sent, statistics.requests_completed, statistics.failures) == (6, 5, {"http_429": 1})
     assert "request_failures" in statistics.quality_flags
     assert "too many requests" in records[0].detail

@@ -1,182 +1,160 @@
-"""An incremental HTTP/1.1 response parser (RFC 9112): bytes in, body bytes out, whatever way the network splits them."""
+"""Where an HTTP/1.1 response ends and which of its bytes are its body (RFC 9112), over one growing buffer.
+
+Nothing is copied: the client keeps a response as it came, and both the running client (is it complete?) and the decoder after the run
+(which bytes are content, and at which offset did they end?) walk the same buffer.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum, auto
 
 MAX_HEAD_BYTES = 65_536
 MAX_CHUNK_LINE_BYTES = 4_096
 MAX_LENGTH_DIGITS = 18
 
+_HEAD_END = b"\r\n\r\n"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?\Z")
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _NO_BODY = frozenset({204, 304})
+
+Buffer = bytes | bytearray
 
 
 class MalformedResponseError(ValueError):
     """The bytes are not an HTTP/1.1 response."""
 
 
-class _State(Enum):
-    HEAD = auto()
-    CHUNK_SIZE = auto()
-    CHUNK_DATA = auto()
-    CHUNK_END = auto()
-    TRAILER = auto()
-    FIXED_LENGTH = auto()
+class Framing(Enum):
+    """How the end of a body is told."""
+
+    NO_BODY = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
     UNTIL_CLOSE = auto()
-    DONE = auto()
 
 
-class ResponseParser:
-    """Parses one response. `feed` what arrives; `complete` says when the response has ended.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The status line and headers of a final response. `body_start` is the offset of the body; `length` is that of Framing.LENGTH."""
 
-    `chunked` is known once `head_complete` is. `keep_alive` says whether the server means to keep the connection.
-    """
+    status: int
+    headers: dict[str, str]
+    keep_alive: bool
+    framing: Framing
+    length: int
+    body_start: int
 
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.keep_alive = True
-        self.chunked = False
-        self._state = _State.HEAD
-        self._buffer = bytearray()
-        self._remaining = 0
-        self._trailer_bytes = 0
 
-    @property
-    def head_complete(self) -> bool:
-        """The status line and the headers have arrived."""
-        return self._state is not _State.HEAD
-
-    @property
-    def complete(self) -> bool:
-        """The whole response has arrived."""
-        return self._state is _State.DONE
-
-    def feed(self, data: bytes) -> bytes:
-        """The body bytes that `data` brings. Raises MalformedResponseError; bytes after the end of the response are malformed too."""
-        self._buffer += data
-        body = bytearray()
-        while self._step(body):
-            pass
-        if self._state is _State.UNTIL_CLOSE:
-            body += self._buffer
-            self._buffer.clear()
-        if self._state is _State.DONE and self._buffer:
-            raise MalformedResponseError(f"{len(self._buffer)} bytes after the end of the response")
-        return bytes(body)
-
-    def end_of_stream(self) -> bool:
-        """The server has closed the connection. True when that ends the response properly (no framing, or already complete)."""
-        if self._state is _State.UNTIL_CLOSE:
-            self._state = _State.DONE
-        return self._state is _State.DONE
-
-    def _step(self, body: bytearray) -> bool:
-        """Consume one element of the buffer; False when more bytes are needed."""
-        match self._state:
-            case _State.HEAD:
-                return self._read_head()
-            case _State.CHUNK_SIZE:
-                return self._read_chunk_size()
-            case _State.CHUNK_DATA | _State.FIXED_LENGTH:
-                return self._read_counted(body)
-            case _State.CHUNK_END:
-                return self._read_chunk_end()
-            case _State.TRAILER:
-                return self._read_trailer()
-            case _State.UNTIL_CLOSE | _State.DONE:
-                return False
-
-    def _read_head(self) -> bool:
-        end = self._buffer.find(b"\r\n\r\n")
+def read_head(buffer: Buffer) -> Head | None:
+    """The head of the response, interim (1xx) ones passed over; None while it is not complete. Raises MalformedResponseError."""
+    start = 0
+    while True:
+        end = buffer.find(_HEAD_END, start)
         if end < 0:
-            if len(self._buffer) > MAX_HEAD_BYTES:
+            if len(buffer) - start > MAX_HEAD_BYTES:
                 raise MalformedResponseError(f"no end of the headers within {MAX_HEAD_BYTES} bytes")
-            return False
-        lines = bytes(self._buffer[:end]).split(b"\r\n")
-        del self._buffer[: end + 4]
+            if not b"HTTP/1.".startswith(buffer[start : start + 7]):
+                raise MalformedResponseError(f"not an HTTP/1.1 status line: {bytes(buffer[start : start + 80])!r}")
+            return None
+        lines = bytes(buffer[start:end]).split(b"\r\n")
         status_line = _STATUS_LINE.match(lines[0])
         if status_line is None:
             raise MalformedResponseError(f"not an HTTP/1.1 status line: {lines[0][:80]!r}")
-        self.status = int(status_line[2])
-        self.headers = _parse_headers(lines[1:])
-        if 100 <= self.status < 200:  # an interim response: the real one follows
-            return True
-        connection = self.headers.get("connection", "").lower()
-        self.keep_alive = "close" not in connection and (status_line[1] == b"1" or "keep-alive" in connection)
-        self._state = self._body_state()
-        return True
+        status = int(status_line[2])
+        start = end + len(_HEAD_END)
+        if 100 <= status < 200:
+            continue
+        headers = _parse_headers(lines[1:])
+        framing, length = _framing(status, headers)
+        connection = headers.get("connection", "").lower()
+        persistent = "close" not in connection and (status_line[1] == b"1" or "keep-alive" in connection)
+        return Head(status, headers, persistent and framing is not Framing.UNTIL_CLOSE, framing, length, start)
 
-    def _body_state(self) -> _State:
-        if self.status in _NO_BODY:
-            return _State.DONE
-        encodings = self.headers.get("transfer-encoding", "").lower()
-        if encodings.split(",")[-1].strip() == "chunked":
-            self.chunked = True
-            return _State.CHUNK_SIZE
-        length = self.headers.get("content-length")
-        if length is None:
-            self.keep_alive = False
-            return _State.UNTIL_CLOSE
-        if not (length.isascii() and length.isdigit()) or len(length) > MAX_LENGTH_DIGITS:
-            raise MalformedResponseError(f"Content-Length is not a number: {length[:40]!r}")
-        self._remaining = int(length)
-        return _State.FIXED_LENGTH if self._remaining else _State.DONE
 
-    def _read_line(self, limit: int) -> bytes | None:
-        end = self._buffer.find(b"\r\n")
-        if end < 0:
-            if len(self._buffer) > limit:
-                raise MalformedResponseError(f"a chunk line of more than {limit} bytes")
+class ChunkWalker:
+    """Finds the chunks of a chunked body. `spans` are the offsets (start, end) of their data; `complete` once the last one has come."""
+
+    def __init__(self, start: int) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self.complete = False
+        self.position = start
+        self._in_trailer = False
+
+    def advance(self, buffer: Buffer) -> None:
+        """Take what has come since. Raises MalformedResponseError; bytes after the end of the response are malformed too."""
+        position, size = self.position, len(buffer)
+        while not self._in_trailer:
+            line = _CHUNK_LINE.match(buffer, position)
+            if line is None:
+                self._check_torn_line(buffer, position)
+                break
+            length, start = int(line[1], 16), line.end()
+            if not length:
+                self._in_trailer, position = True, start
+                break
+            end = start + length
+            if end + 2 > size:
+                break
+            if buffer[end : end + 2] != b"\r\n":
+                raise MalformedResponseError("chunk data is not followed by CRLF")
+            self.spans.append((start, end))
+            position = end + 2
+        self.position = position
+        if self._in_trailer and not self.complete:
+            self._read_trailer(buffer)
+        if self.complete and self.position < size:
+            raise MalformedResponseError(f"{size - self.position} bytes after the end of the response")
+
+    def partial(self, buffer: Buffer) -> tuple[int, int] | None:
+        """What has come of a chunk that is not all there: a stream that broke off still carried it."""
+        line = None if self._in_trailer else _CHUNK_LINE.match(buffer, self.position)
+        if line is None:
             return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
+        end = min(line.end() + int(line[1], 16), len(buffer))
+        return (line.end(), end) if end > line.end() else None
 
-    def _read_chunk_size(self) -> bool:
-        line = self._read_line(MAX_CHUNK_LINE_BYTES)
-        if line is None:
-            return False
-        size = line.split(b";", 1)[0].strip(b" \t")
-        if _CHUNK_SIZE.match(size) is None:
-            raise MalformedResponseError(f"not a chunk size: {line[:40]!r}")
-        self._remaining = int(size, 16)
-        self._state = _State.CHUNK_DATA if self._remaining else _State.TRAILER
-        return True
+    def _check_torn_line(self, buffer: Buffer, position: int) -> None:
+        rest = bytes(buffer[position : position + MAX_CHUNK_LINE_BYTES])
+        complete = b"\r\n" in rest
+        if complete or len(rest) == MAX_CHUNK_LINE_BYTES or not re.match(rb"(?:[0-9A-Fa-f]{1,16}[ \t]*(?:;.*)?\r?)?\Z", rest, re.DOTALL):
+            raise MalformedResponseError(f"not a chunk size: {rest[:40]!r}")
 
-    def _read_counted(self, body: bytearray) -> bool:
-        if not self._buffer:
-            return False
-        taken = self._buffer[: self._remaining]
-        body += taken
-        del self._buffer[: len(taken)]
-        self._remaining -= len(taken)
-        if self._remaining == 0:
-            self._state = _State.CHUNK_END if self._state is _State.CHUNK_DATA else _State.DONE
-        return True
+    def _read_trailer(self, buffer: Buffer) -> None:
+        while (end := buffer.find(b"\r\n", self.position)) >= 0:
+            empty = end == self.position
+            self.position = end + 2
+            if empty:
+                self.complete = True
+                return
+        if len(buffer) - self.position > MAX_HEAD_BYTES:
+            raise MalformedResponseError(f"a trailer of more than {MAX_HEAD_BYTES} bytes")
 
-    def _read_chunk_end(self) -> bool:
-        if len(self._buffer) < 2:
-            return False
-        if self._buffer[:2] != b"\r\n":
-            raise MalformedResponseError("chunk data is not followed by CRLF")
-        del self._buffer[:2]
-        self._state = _State.CHUNK_SIZE
-        return True
 
-    def _read_trailer(self) -> bool:
-        line = self._read_line(MAX_HEAD_BYTES)
-        if line is None:
-            return False
-        self._trailer_bytes += len(line)
-        if self._trailer_bytes > MAX_HEAD_BYTES:
-            raise MalformedResponseError(f"trailers of more than {MAX_HEAD_BYTES} bytes")
-        if not line:
-            self._state = _State.DONE
-        return True
+def body_spans(buffer: Buffer, head: Head) -> list[tuple[int, int]]:
+    """Offsets (start, end) of the body's pieces, as far as they came. Raises MalformedResponseError."""
+    if head.framing is not Framing.CHUNKED:
+        end = len(buffer) if head.framing is Framing.UNTIL_CLOSE else min(len(buffer), head.body_start + head.length)
+        return [(head.body_start, end)] if end > head.body_start else []
+    walker = ChunkWalker(head.body_start)
+    walker.advance(buffer)
+    partial = walker.partial(buffer)
+    return [*walker.spans, partial] if partial else walker.spans
+
+
+def _framing(status: int, headers: dict[str, str]) -> tuple[Framing, int]:
+    if status in _NO_BODY:
+        return Framing.NO_BODY, 0
+    encodings = headers.get("transfer-encoding", "").lower()
+    if encodings.split(",")[-1].strip() == "chunked":
+        return Framing.CHUNKED, 0
+    length = headers.get("content-length")
+    if length is None:
+        return Framing.UNTIL_CLOSE, 0
+    if not (length.isascii() and length.isdigit()) or len(length) > MAX_LENGTH_DIGITS:
+        raise MalformedResponseError(f"Content-Length is not a number: {length[:40]!r}")
+    return Framing.LENGTH, int(length)
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, str]:

@@ -1,47 +1,40 @@
-"""An incremental decoder of server-sent events (WHATWG HTML, section 9.2), for the `data` of `text/event-stream`."""
+"""Server-sent events (WHATWG HTML, section 9.2) out of a whole body, each with the offset at which it was complete."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 
-class SseDecoder:
-    """Bytes in, the `data` of finished events out. Lines may end in LF, CR or CRLF; comments and other fields are passed over."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_BOM = b"\xef\xbb\xbf"
 
-    def __init__(self) -> None:
-        self._line = bytearray()
-        self._data: list[bytes] = []
-        self._after_cr = False
-        self._first = True
 
-    def feed(self, fragment: bytes) -> list[bytes]:
-        """The data of each event that `fragment` finishes, in order. An event without data is none."""
-        if self._after_cr and fragment.startswith(b"\n"):
-            fragment = fragment[1:]
-            self._after_cr = False
-        if not fragment:
-            return []
-        self._after_cr = fragment.endswith(b"\r")
-        *lines, rest = fragment.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        events: list[bytes] = []
-        for line in lines:
-            self._end_line(bytes(self._line) + line, events)
-            self._line.clear()
-        self._line += rest
-        return events
+@dataclass(frozen=True, slots=True)
+class Events:
+    """`data` of each finished event, and the offset in the body of the byte that finished it. `torn`: bytes came that finished none."""
 
-    @property
-    def pending(self) -> bool:
-        """Bytes have come that no blank line has finished: at the end of a stream, a torn event."""
-        return bool(self._line or self._data)
+    data: list[bytes]
+    completed_at: list[int]
+    torn: bool
 
-    def _end_line(self, line: bytes, events: list[bytes]) -> None:
-        if self._first:
-            self._first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if not line:
-            if self._data:
-                events.append(b"\n".join(self._data))
-                self._data.clear()
-            return
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            self._data.append(value.removeprefix(b" "))
+
+def read_events(body: bytes) -> Events:
+    """The events of an event stream. Lines may end in LF, CR or CRLF; comments and other fields are passed over; no data is no event.
+
+    An event is finished by the first byte of its blank line's end, so that a CRLF torn in two delays nothing.
+    """
+    data: list[bytes] = []
+    completed_at: list[int] = []
+    pending: list[bytes] = []
+    position = len(_BOM) if body.startswith(_BOM) else 0
+    for end in _LINE_END.finditer(body, position):
+        text, position = body[position : end.start()], end.end()
+        if text:
+            field, _, value = text.partition(b":")
+            if field == b"data":
+                pending.append(value.removeprefix(b" "))
+        elif pending:
+            data.append(b"\n".join(pending))
+            completed_at.append(end.start())
+            pending.clear()
+    return Events(data, completed_at, bool(pending) or position < len(body))

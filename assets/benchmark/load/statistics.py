@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from assets.benchmark.job import Summary
-from assets.benchmark.load.completions import RequestRecord
+from assets.benchmark.load.decode import RequestRecord
+from assets.benchmark.load.intervals import Interval, block_length, gap_intervals, interval, resample, summary_intervals
+from assets.benchmark.load.steady_state import Window, find_window
 
 # Linear interpolation between order statistics: type 7 of Hyndman & Fan (1996).
 PERCENTILE_METHOD: Literal["linear"] = "linear"
-BOOTSTRAP_RESAMPLES = 1000
-CONFIDENCE = 0.95
 # A load point is flagged when it is off its own accounting by more than this share.
 TOLERANCE = 0.05
 REQUESTS_FOR_A_P99 = 100
+PER_REQUEST = ("ttft_ms", "tpot_ms", "e2e_ms")
 
 # What a reader should know before trusting a load point's numbers.
 QUALITY_FLAGS: Mapping[str, str] = {
     "request_failures": "some requests failed; latencies are of the completed ones",
     "few_requests": f"fewer than {REQUESTS_FOR_A_P99} requests completed: p99 is hardly more than the maximum",
-    "concurrency_off_target": "by Little's law the mean number in flight, ramp and tail included, is over 5 % off what was asked",
+    "no_steady_state": "latencies kept drifting: the numbers are of the whole load point, warm-up and all",
+    "concurrency_off_target": "by Little's law the mean number in flight is over 5 % off what was asked",
+    "littles_law_off": "requests in flight and throughput x latency differ by over 5 %: the accounting is not to be trusted",
     "usage_missing": "the server reported no usage: chunks were counted as tokens",
+    "token_counts_disagree": "usage and the model's own tokenizer differ by over 5 % on an output, as they do on what random weights write",
     "input_tokens_off_target": "a prompt was over 5 % off the asked length, by the server's count",
     "output_tokens_off_target": "an output was not of the asked length, by the server's count",
     "multi_token_chunks": "some chunks carried several tokens: ITL is of chunks, TPOT low by at most the first chunk's share",
     "more_chunks_than_tokens": "more chunks than tokens came: ITL is of chunks",
+    "prefix_cache_hits": "the engine answered part of the prompts from its prefix cache: prefill was not measured in full",
+    "preemptions": "the engine preempted requests: its KV cache was too small for the load",
+    "client_limited": "the load generator was too slow on its machine for this load: the numbers are partly its own",
 }
 
 Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class LoadStatistics:
-    """What one load point showed. `duration_s` runs from the first send to the last token (or the last failure)."""
+    """What one load point showed: counts of all its requests, and the numbers of its window.
 
+    `concurrency_mean` is the mean number in flight, from the requests' own times. `intervals` are at 95 %, by names like `ttft_p90_ms`.
+    """
+
+    window: Window
     duration_s: float
     requests_sent: int
     requests_completed: int
     requests_failed: int
+    requests_counted: int
     failures: Mapping[str, int]
     ttft_ms: Summary
     tpot_ms: Summary
@@ -66,7 +76,9 @@ class LoadStatistics:
     input_tokens_mean: float | None
     output_tokens_mean: float | None
     concurrency_mean: float
-    intervals: Mapping[str, tuple[float, float]]
+    schedule_lag_ms: Summary
+    receive_lag_ms: Summary
+    intervals: Mapping[str, Interval]
     quality_flags: tuple[str, ...]
 
 
@@ -80,96 +92,154 @@ def summarize(values: Sequence[float] | Floats) -> Summary:
 
 
 def load_statistics(records: Sequence[RequestRecord], asked: Asked, seed: int = 0) -> LoadStatistics:
-    """Summarize a load point; `seed` makes its intervals reproducible.
+    """Summarize a load point from its records in the order of their starts; `seed` makes its intervals reproducible.
 
     Raises:
         ValueError: there are no records.
     """
     if not records:
         raise ValueError("a load point without requests has no statistics")
+    window = find_window(records)
     completed = [record for record in records if record.failure is None]
-    failures = Counter(record.failure for record in records if record.failure is not None)
-    duration_s = max((max(r.end_ns for r in records) - min(r.start_ns for r in records)) / 1e9, 1e-9)
-
-    e2e = _values(completed, "e2e_ms")
-    gaps = np.asarray([gap for record in completed for gap in record.token_gaps_ms], dtype=np.float64)
-    tokens_in = _values(completed, "input_tokens")
-    tokens_out = _values(completed, "output_tokens")
-    concurrency_mean = float(e2e.sum()) / 1e3 / duration_s
+    counted = [record for record in completed if record.start_ns >= window.start_ns]
+    rates = _rates(completed, window)
+    gaps = [np.asarray(record.token_gaps_ms, dtype=np.float64) for record in counted]
+    concurrency_mean = _in_flight(completed, window)
     return LoadStatistics(
-        duration_s=duration_s,
+        window=window,
+        duration_s=window.duration_s,
         requests_sent=len(records),
         requests_completed=len(completed),
         requests_failed=len(records) - len(completed),
-        failures=dict(sorted(failures.items())),
-        ttft_ms=summarize(_values(completed, "ttft_ms")),
-        tpot_ms=summarize(_values(completed, "tpot_ms")),
-        itl_ms=summarize(gaps),
-        e2e_ms=summarize(e2e),
-        requests_per_s=len(completed) / duration_s,
-        output_tokens_per_s=float(tokens_out.sum()) / duration_s,
-        total_tokens_per_s=float(tokens_in.sum() + tokens_out.sum()) / duration_s,
-        input_tokens_mean=float(tokens_in.mean()) if tokens_in.size else None,
-        output_tokens_mean=float(tokens_out.mean()) if tokens_out.size else None,
+        requests_counted=len(counted),
+        failures=dict(sorted(Counter(record.failure for record in records if record.failure is not None).items())),
+        ttft_ms=summarize(_values(counted, "ttft_ms")),
+        tpot_ms=summarize(_values(counted, "tpot_ms")),
+        itl_ms=summarize(np.concatenate(gaps) if gaps else []),
+        e2e_ms=summarize(_values(counted, "e2e_ms")),
+        requests_per_s=rates.requests,
+        output_tokens_per_s=rates.output_tokens,
+        total_tokens_per_s=rates.output_tokens + rates.input_tokens,
+        input_tokens_mean=_mean(_values(counted, "input_tokens")),
+        output_tokens_mean=_mean(_values(counted, "output_tokens")),
         concurrency_mean=concurrency_mean,
-        intervals=_intervals(completed, concurrency_mean, seed),
-        quality_flags=_flags(records, concurrency_mean, asked),
+        schedule_lag_ms=summarize([record.lag_ms for record in records]),
+        receive_lag_ms=summarize(_values(records, "receive_lag_ms")),
+        intervals=_intervals(counted, gaps, concurrency_mean, seed),
+        quality_flags=_flags(records, asked, concurrency_mean, _by_littles_law(counted, rates, window), window.kind == "unsettled"),
     )
 
 
-def bootstrap_interval(statistic: Callable[[Indices], Floats], size: int, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap (Efron 1979) over `size` requests: `statistic` takes resampled indices (resamples x size)."""
-    random = np.random.default_rng(seed)
-    estimates = statistic(random.integers(0, size, size=(BOOTSTRAP_RESAMPLES, size)).astype(np.intp))
-    tail = (1 - CONFIDENCE) / 2 * 100
-    low, high = np.percentile(estimates, (tail, 100 - tail), method=PERCENTILE_METHOD)
-    return float(low), float(high)
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Per second of the window. `ended` counts the requests that ended in it; the others count each by its share that lies in it."""
+
+    requests: float
+    ended: float
+    output_tokens: float
+    input_tokens: float
+
+
+def _rates(completed: Sequence[RequestRecord], window: Window) -> _Rates:
+    """Throughput. A request at the window's edge counts in part, its output tokens by when they came: whole ones would miss half a wave."""
+    requests = input_tokens = output_tokens = 0.0
+    ended = 0
+    for record in completed:
+        if record.ttft_ms is None:
+            continue
+        ended += window.start_ns <= record.end_ns <= window.end_ns
+        share = share_in_window(record, window)
+        token_share = 1.0
+        if share < 1:
+            arrivals_ms = record.ttft_ms + np.concatenate(([0.0], np.cumsum(record.token_gaps_ms)))
+            arrivals_ns = record.clock_ns + arrivals_ms * 1e6
+            token_share = float(((arrivals_ns >= window.start_ns) & (arrivals_ns <= window.end_ns)).mean())
+        requests += share
+        input_tokens += share * (record.input_tokens or 0)
+        output_tokens += token_share * (record.output_tokens or 0)
+    seconds = window.duration_s
+    return _Rates(requests / seconds, ended / seconds, output_tokens / seconds, input_tokens / seconds)
+
+
+def share_in_window(record: RequestRecord, window: Window) -> float:
+    """How much of a request's time lies in the window, 0 to 1."""
+    return _overlap_ns(record, window) / max(record.end_ns - record.clock_ns, 1)
+
+
+def _overlap_ns(record: RequestRecord, window: Window) -> int:
+    return max(0, min(record.end_ns, window.end_ns) - max(record.clock_ns, window.start_ns))
+
+
+def _in_flight(completed: Sequence[RequestRecord], window: Window) -> float:
+    """Mean number of completed requests in flight, from their own times."""
+    return sum(_overlap_ns(record, window) for record in completed) / 1e9 / window.duration_s
 
 
 def _values(records: Sequence[RequestRecord], name: str) -> Floats:
     return np.asarray([value for record in records if (value := getattr(record, name)) is not None], dtype=np.float64)
 
 
-def _intervals(completed: Sequence[RequestRecord], concurrency_mean: float, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % intervals of what decides a ranking.
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if values.size else None
 
-    Requests are resampled as if they were independent; those that ran side by side are not quite, so the intervals are a lower bound of
-    the uncertainty. Throughput is resampled as concurrency x tokens / latency (Little's law), which holds the concurrency as it was.
+
+def _intervals(counted: Sequence[RequestRecord], gaps: list[Floats], concurrency: float, seed: int) -> dict[str, Interval]:
+    """95 % intervals of every latency, and of throughput.
+
+    Throughput is resampled as concurrency x tokens / latency (Little's law), which holds the concurrency as it was.
     """
-    intervals: dict[str, tuple[float, float]] = {}
-    for name in ("ttft", "tpot", "e2e"):
-        values = _values(completed, f"{name}_ms")
+    intervals: dict[str, Interval] = {}
+    for name in PER_REQUEST:
+        values = _values(counted, name)
         if values.size > 1:
-            intervals[f"{name}_p90_ms"] = bootstrap_interval(partial(_p90_of_each, values), values.size, seed)
-    e2e_s, tokens_out = _values(completed, "e2e_ms") / 1e3, _values(completed, "output_tokens")
-    if e2e_s.size > 1 and e2e_s.size == tokens_out.size:
-        intervals["output_tokens_per_s"] = bootstrap_interval(
-            lambda rows: concurrency_mean * tokens_out[rows].sum(axis=1) / e2e_s[rows].sum(axis=1), e2e_s.size, seed
-        )
+            rows = resample(values.size, block_length(values.size, concurrency), seed)
+            _name_all(intervals, name, summary_intervals(values, rows))
+    if len(counted) < 2:
+        return intervals
+    rows = resample(len(counted), block_length(len(counted), concurrency), seed)
+    _name_all(intervals, "itl_ms", gap_intervals(gaps, rows))
+    e2e_s, tokens_out = _values(counted, "e2e_ms") / 1e3, _values(counted, "output_tokens")
+    if e2e_s.size == tokens_out.size == len(counted):
+        intervals["output_tokens_per_s"] = interval(concurrency * tokens_out[rows].sum(axis=1) / e2e_s[rows].sum(axis=1))
     return intervals
 
 
-def _p90_of_each(values: Floats, rows: Indices) -> Floats:
-    return np.percentile(values[rows], 90, axis=1, method=PERCENTILE_METHOD)
+def _name_all(intervals: dict[str, Interval], metric: str, found: Mapping[str, Interval]) -> None:
+    base = metric.removesuffix("_ms")
+    intervals.update({f"{base}_{statistic}_ms": bounds for statistic, bounds in found.items()})
 
 
-def _flags(records: Sequence[RequestRecord], concurrency_mean: float, asked: Asked) -> tuple[str, ...]:
-    """Those of QUALITY_FLAGS that hold."""
+def _by_littles_law(counted: Sequence[RequestRecord], rates: _Rates, window: Window) -> float | None:
+    """Requests in flight as ends per second x latency; None for a load point so short that its edges would be over half the tolerance."""
+    if window.kind != "steady":
+        return None
+    latency_s = float(_values(counted, "e2e_ms").mean()) / 1e3
+    return rates.ended * latency_s if window.duration_s * TOLERANCE > latency_s else None
+
+
+def _flags(
+    records: Sequence[RequestRecord], asked: Asked, concurrency_mean: float, by_littles_law: float | None, unsettled: bool
+) -> tuple[str, ...]:
+    """Those of QUALITY_FLAGS that the records show."""
     completed = [record for record in records if record.failure is None]
-    counted = [record for record in completed if record.usage_reported]
+    reported = [record for record in completed if record.usage_reported]
+    tokenized = [record for record in completed if record.tokenizer_tokens is not None]
 
-    def off_target(value: float | None, target: int | None) -> bool:
+    def off_target(value: float | None, target: float | None) -> bool:
         return value is not None and target is not None and abs(value - target) > TOLERANCE * target
 
     off = {
         "request_failures": len(completed) < len(records),
         "few_requests": len(completed) < REQUESTS_FOR_A_P99,
+        "no_steady_state": unsettled,
         "concurrency_off_target": off_target(concurrency_mean, asked.concurrency),
-        "usage_missing": len(counted) < len(completed),
+        "littles_law_off": len(completed) == len(records) and off_target(by_littles_law, concurrency_mean),
+        "usage_missing": len(reported) < len(completed),
+        "token_counts_disagree": any(off_target(record.tokenizer_tokens, record.output_tokens) for record in tokenized),
         "input_tokens_off_target": any(off_target(record.input_tokens, asked.input_tokens) for record in completed),
         "output_tokens_off_target": asked.output_tokens is not None
         and any(record.output_tokens != asked.output_tokens for record in completed),
-        "multi_token_chunks": any((record.output_tokens or 0) > record.chunks for record in counted),
-        "more_chunks_than_tokens": any((record.output_tokens or 0) < record.chunks for record in counted),
+        "multi_token_chunks": any((record.output_tokens or 0) > record.chunks for record in reported),
+        "more_chunks_than_tokens": any((record.output_tokens or 0) < record.chunks for record in reported),
     }
-    return tuple(name for name in QUALITY_FLAGS if off[name])
+    return tuple(name for name in QUALITY_FLAGS if off.get(name, False))

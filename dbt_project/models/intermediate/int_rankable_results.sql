@@ -1,4 +1,5 @@
--- Measurements that say something true about the deployment: real, mostly answered, tokens counted, answers as long as asked.
+-- Measurements that say something true about the deployment: real, mostly answered, tokens counted, answers as long as asked, prompts not
+-- from a cache, and the engine the limit rather than the load generator.
 select results.*
 from {{ ref('stg_benchmark_results') }} as results
 where

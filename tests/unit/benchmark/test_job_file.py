@@ -11,7 +11,7 @@ import pytest
 
 from assets.benchmark.job import PROTOCOLS, Job
 from assets.benchmark.job_file import JobError, configurations_of, deployment_of, launch_size, plan_of, read_job, write_job
-from assets.benchmark.runner import request_count
+from assets.benchmark.runner import request_bounds
 from tests.unit.benchmark.builders import batch
 
 BATCH = batch()
@@ -93,5 +93,6 @@ def test_a_file_that_is_no_job_is_a_clear_error(tmp_path: Path, content: str, me
 def test_requests_per_load_point_follow_the_protocol() -> None:
     """The minimum, or two a stream where that is more: fewer than one a stream would not even be the load that it is named after."""
     standard, demo = PROTOCOLS["standard"], PROTOCOLS["demo"]
-    assert [request_count(standard, concurrency) for concurrency in (1, 50, 64, 256, 512)] == [100, 100, 128, 512, 1024]
-    assert [request_count(demo, concurrency) for concurrency in (8, 16)] == [20, 32]
+    bounds = [request_bounds(standard, concurrency) for concurrency in (1, 50, 64, 256, 512)]
+    assert bounds == [(100, 500), (100, 500), (128, 500), (512, 512), (1024, 1024)]
+    assert [request_bounds(demo, concurrency) for concurrency in (8, 16)] == [(20, 20), (32, 32)]

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.benchmark.job import Summary
-from assets.benchmark.load.completions import RequestRecord
-from assets.benchmark.load.statistics import Asked, bootstrap_interval, load_statistics, summarize
+from assets.benchmark.load.decode import RequestRecord
+from assets.benchmark.load.intervals import block_length, interval, resample
+from assets.benchmark.load.statistics import Asked, load_statistics, summarize
+from assets.benchmark.load.steady_state import mser_cut
+from assets.benchmark.load.stopping import StoppingRule
 
 MS = 1_000_000
 
@@ -27,21 +30,29 @@ def record(
     input_tokens: int | None = 20,
     failure: str | None = None,
     usage_reported: bool = True,
+    tokenizer_tokens: int | None = None,
 ) -> RequestRecord:
     chunks = tokens if chunks is None else chunks
     e2e_ms = ttft_ms + gap_ms * (chunks - 1)
     return RequestRecord(
         index=index,
+        turn=0,
+        due_ns=int(start_ms * MS),
         start_ns=int(start_ms * MS),
         end_ns=int((start_ms + e2e_ms) * MS),
+        clock_ns=int(start_ms * MS),
+        lag_ms=0.0,
         connect_ms=None,
+        receive_lag_ms=None,
         ttft_ms=ttft_ms,
         tpot_ms=gap_ms * (chunks - 1) / (tokens - 1) if tokens > 1 else None,
         e2e_ms=e2e_ms,
         token_gaps_ms=(gap_ms,) * (chunks - 1),
         chunks=chunks,
         input_tokens=input_tokens,
+        cached_tokens=None,
         output_tokens=tokens,
+        tokenizer_tokens=tokenizer_tokens,
         usage_reported=usage_reported,
         finish_reason="length",
         failure=failure,
@@ -120,6 +131,7 @@ def test_all_failed_is_reported_not_raised() -> None:
         ([record(tokens=9)], Asked(output_tokens=11), "output_tokens_off_target"),
         ([record(tokens=8, chunks=2)], Asked(), "multi_token_chunks"),
         ([record(tokens=8, chunks=9)], Asked(), "more_chunks_than_tokens"),
+        ([record(tokens=40, tokenizer_tokens=36)], Asked(), "token_counts_disagree"),
     ],
 )
 def test_flags(records: list[RequestRecord], asked: Asked, flag: str) -> None:
@@ -135,7 +147,8 @@ def test_intervals_hold_their_estimate_and_depend_on_the_seed_only() -> None:
     random = np.random.default_rng(1)
     records = [record(i, start_ms=300 * i, ttft_ms=float(t)) for i, t in enumerate(random.gamma(4, 25, size=60))]
     statistics = load_statistics(records, Asked(), seed=5)
-    assert set(statistics.intervals) == {"ttft_p90_ms", "tpot_p90_ms", "e2e_p90_ms", "output_tokens_per_s"}
+    statistical = {f"{metric}_{of}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for of in ("mean", "p50", "p90", "p95", "p99")}
+    assert set(statistics.intervals) == {*statistical, "output_tokens_per_s"}
     for name, value in (("ttft_p90_ms", statistics.ttft_ms.p90), ("output_tokens_per_s", statistics.output_tokens_per_s)):
         low, high = statistics.intervals[name]
         assert value is not None
@@ -145,10 +158,76 @@ def test_intervals_hold_their_estimate_and_depend_on_the_seed_only() -> None:
 
 
 def test_a_bootstrap_interval_of_the_mean_agrees_with_theory() -> None:
-    """1.96 x s / sqrt(n) for a mean, within 15 %: 400 standard normal values."""
+    """1.96 x s / sqrt(n) for the mean of independent values, within 15 %: 400 standard normal ones."""
     values = np.random.default_rng(2).normal(size=400)
-    low, high = bootstrap_interval(lambda rows: values[rows].mean(axis=1), 400, seed=3)
+    low, high = interval(values[resample(400, 1, seed=3)].mean(axis=1))
     assert (high - low) / 2 == pytest.approx(1.96 * values.std(ddof=1) / 20, rel=0.15)
+
+
+def test_blocks_see_the_dependence_that_single_requests_hide() -> None:
+    """An AR(1) process with coefficient 0.8: the mean's true standard error is 3 times that of independent values of its variance."""
+    random = np.random.default_rng(4)
+    values = np.zeros(4000)
+    for i in range(1, 4000):
+        values[i] = 0.8 * values[i - 1] + random.normal()
+    widths = [np.diff(interval(values[resample(4000, block, seed=1)].mean(axis=1)))[0] for block in (1, 50)]
+    assert widths[1] / widths[0] == pytest.approx(3, rel=0.25)
+
+
+@given(size=st.integers(1, 3000), concurrency=st.floats(0, 1e4))
+def test_blocks_fit_into_the_sample(size: int, concurrency: float) -> None:
+    block = block_length(size, concurrency)
+    assert 1 <= block <= size
+    rows = resample(size, block, seed=0, resamples=3)
+    assert rows.shape == (3, size)
+    assert (rows >= 0).all()
+    assert (rows < size).all()
+
+
+def test_the_warm_up_is_cut_off_and_a_settled_series_is_not() -> None:
+    """A start 10 times as slow that decays over the first 100 requests, in noise of 5 %."""
+    random = np.random.default_rng(5)
+    settled = random.normal(100, 5, 1000)
+    warming = settled + 900 * np.exp(-np.arange(1000) / 20)
+    cut = mser_cut(warming)
+    assert cut is not None
+    assert 60 <= cut <= 200
+    assert abs(warming[cut:].mean() - 100) < 2
+    assert (mser_cut(settled) or 0) <= 100
+
+
+def test_a_drift_that_never_ends_has_no_steady_state() -> None:
+    assert mser_cut(np.linspace(1, 100, 500)) is None
+
+
+def test_a_warm_up_counts_in_no_number() -> None:
+    """One stream; the first 20 requests take 5 s to a first token, the 400 after them 0.1 s."""
+    records, at = [], 0.0
+    for index in range(420):
+        slow = record(index, start_ms=at, ttft_ms=5000 if index < 20 else 100)
+        records.append(slow)
+        at += slow.e2e_ms or 0
+    statistics = load_statistics(records, Asked(1, 20, 11))
+    assert statistics.window.kind == "steady"
+    assert (statistics.requests_completed, statistics.requests_counted) == (420, 400)
+    assert statistics.ttft_ms.mean == 100
+    assert statistics.requests_per_s == pytest.approx(5, rel=0.01)
+    assert statistics.output_tokens_per_s == pytest.approx(55, rel=0.01)
+    assert statistics.quality_flags == ()
+
+
+def test_a_load_point_ends_when_its_percentiles_are_known_and_not_before() -> None:
+    random = np.random.default_rng(6)
+    tight = [record(i, start_ms=300 * i, ttft_ms=float(t)) for i, t in enumerate(random.normal(100, 1, 300))]
+    wide = [record(i, start_ms=300 * i, ttft_ms=float(t)) for i, t in enumerate(random.lognormal(4, 1.5, 300))]
+    assert not StoppingRule(100, 0.05, 1)(tight[:99])
+    assert StoppingRule(100, 0.05, 1)(tight[:100])
+    assert not StoppingRule(100, 0.05, 1)(wide)
+
+
+def test_requests_that_fail_do_not_make_a_load_point_known() -> None:
+    failed = [record(i, start_ms=300 * i, failure="timeout") for i in range(200)]
+    assert not StoppingRule(100, 0.05, 1)(failed)
 
 
 def test_no_requests_is_an_error() -> None:

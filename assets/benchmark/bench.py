@@ -1,0 +1,371 @@
+"""`dyno bench` without its screen: measure any server that streams tokens, and say everything that is known of the measurement.
+
+The document of a run is stable (docs/bench.md): fields are added, not renamed; `format` changes otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
+from assets.benchmark.load.arrivals import ArrivalProcess, Arrivals, ClosedLoop, OpenLoop, RateProfile, open_loop
+from assets.benchmark.load.calibration import Calibration, calibrate
+from assets.benchmark.load.datasets import read_dataset
+from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.lengths import Lengths
+from assets.benchmark.load.objectives import Objective, goodput_per_s
+from assets.benchmark.load.probe import NoAnswerError, served_models
+from assets.benchmark.load.prompts import ModelTokenizer, PromptSource, TextPrompts, TokenIdPrompts
+from assets.benchmark.load.server_counters import read_counters
+from assets.benchmark.load.session import Ask, CalibrationError, Conversation, Live, LoadResult, LoadSession, nonce_of
+from assets.benchmark.load.statistics import QUALITY_FLAGS, Asked, LoadStatistics, load_statistics
+from assets.benchmark.load.stopping import StoppingRule
+from assets.benchmark.load.traces import TracedRequest, trace_prompts
+from assets.benchmark.load.truth_checks import cached_share, flags_of
+from assets.benchmark.measurement import client_facts
+
+FORMAT = "dyno-bench/1"
+MAX_WARMUP_REQUESTS = 10
+PROBE_TOKENS = 16
+REQUESTS_PER_STREAM = 2
+
+
+class BenchError(Exception):
+    """The server cannot be measured so; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is asked. `trace` and `dataset` bring their own lengths. `turns` over 1 make conversations, with `think_s` between the turns."""
+
+    input_tokens: Lengths
+    output_tokens: Lengths
+    shared_prefix_share: float = 0.0
+    turns: int = 1
+    think_s: float = 0.0
+    dataset: Path | None = None
+    trace: tuple[TracedRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How it is asked: `concurrency` streams, or arrivals along `profile`, or - with neither - at the trace's instants.
+
+    `requests` is how many at most; from `least` on the load point ends once its percentiles are known to `precision`. `duration_s` ends it
+    too.
+    """
+
+    requests: int
+    concurrency: int | None = None
+    ramp_s: float = 0.0
+    profile: RateProfile | None = None
+    arrival: ArrivalProcess = "poisson"
+    burstiness: float = 1.0
+    duration_s: float | None = None
+    least: int | None = None
+    precision: float = 0.05
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The mean rate of an open loop."""
+        return None if self.profile is None else self.profile.requests / self.profile.points[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One load point measured: its document (docs/bench.md), and what it was made from."""
+
+    document: dict[str, Any]
+    statistics: LoadStatistics
+    result: LoadResult
+
+
+@dataclass(slots=True)
+class Bench:
+    """A server that answers, with prompts that fit it. Make it with `open_bench`."""
+
+    url: str
+    session: LoadSession
+    prompts: PromptSource
+    tokenizer: ModelTokenizer | None
+    workload: Workload
+    seed: int
+    calibrated: bool = True
+    processes: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def measure(self, load: Load, objectives: Sequence[Objective] = (), on_live: Callable[[Live], None] | None = None) -> Run:
+        """Calibrate the client at this load, warm the server up, and measure.
+
+        Raises:
+            ApiFormatError, ArrivalError, DatasetError: what is asked cannot be made.
+            EndpointError, LoadProcessError, NoAnswerError, StoppedError: the load could not be put.
+        """
+        nonce = nonce_of(self.session.model, time.time_ns())
+        arrivals = self._arrivals(load)
+        requests = load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s)
+        conversations = self._conversations(requests, nonce)
+        calibration = self._calibrate(load) if self.calibrated else None
+        self._warm_up(load, nonce + 1)
+        rule = StoppingRule(load.least, load.precision, load.concurrency or 1) if load.least is not None else None
+        before = read_counters(self.session.endpoint)
+        started_at = datetime.now(UTC)
+        result = self.session.put(
+            conversations, arrivals, duration_s=load.duration_s, processes=self.processes, on_live=on_live, enough=rule
+        )
+        counters = read_counters(self.session.endpoint).since(before)
+        statistics = load_statistics(result.records, self._asked(load), self.seed)
+        client = client_facts(calibration, result, statistics)
+        flags = flags_of(
+            statistics, result.records, counters, limited=bool(client["limited"]), shared_prefix_share=self._expected_cache_share()
+        )
+        document = {
+            "format": FORMAT,
+            "url": self.url,
+            "model": self.session.model,
+            "api": self.session.api.name,
+            "started_at": started_at.isoformat(),
+            "load": load_document(load, arrivals),
+            "workload": self._workload_document(),
+            **statistics_document(statistics),
+            "quality_flags": flags,
+            "flag_explanations": {flag: QUALITY_FLAGS[flag] for flag in flags},
+            "engine": {"counters": counters.known(), "prefix_cache_hit_share": cached_share(result.records, counters)},
+            "client": {
+                **client,
+                "seed": self.seed,
+                "nonce": nonce,
+                "prompts": "token ids" if isinstance(self.prompts, TokenIdPrompts) else "text",
+                "fixed_output_length": self.session.fixed_length,
+            },
+        }
+        if objectives:
+            document["goodput_per_s"] = goodput_per_s(result.records, statistics, objectives)
+        return Run(document, statistics, result)
+
+    def _arrivals(self, load: Load) -> Arrivals:
+        if load.concurrency is not None:
+            return ClosedLoop(min(load.concurrency, load.requests), load.ramp_s)
+        if load.profile is not None:
+            return open_loop(load.profile, load.arrival, self.seed, load.burstiness)
+        return OpenLoop(tuple(request.at_s for request in self.workload.trace))
+
+    def _calibrate(self, load: Load) -> Calibration:
+        if load.concurrency is not None:
+            return calibrate(min(load.concurrency, load.requests), processes=self.processes, should_stop=self.session.should_stop)
+        rate = load.rate_per_s
+        if rate is None:
+            trace = self.workload.trace
+            rate = len(trace) / max(trace[-1].at_s, 1.0)
+        return calibrate(rate_per_s=rate, processes=self.processes, should_stop=self.session.should_stop)
+
+    def _warm_up(self, load: Load, nonce: int) -> None:
+        count = min(load.concurrency or MAX_WARMUP_REQUESTS, MAX_WARMUP_REQUESTS)
+        self.session.put(self._conversations(count, nonce), ClosedLoop(count), processes=1)
+
+    def _conversations(self, count: int, nonce: int) -> list[Conversation]:
+        work = self.workload
+        if work.dataset is not None:
+            return read_dataset(
+                work.dataset, count, work.output_tokens.fixed or round(sum(work.output_tokens.sample(100, 0)) / 100), work.turns
+            )
+        if work.trace:
+            trace = work.trace[:count]
+            if isinstance(self.prompts, TokenIdPrompts):
+                prompts = trace_prompts(trace, self.prompts.token_ids, self.seed, nonce)
+            else:
+                prompts = self.prompts.make([request.input_tokens for request in trace], self.seed, nonce)
+            return [(Ask(prompt, request.output_tokens),) for prompt, request in zip(prompts, trace, strict=True)]
+        turns = count * work.turns
+        lengths = work.input_tokens.sample(turns, self.seed), work.output_tokens.sample(turns, self.seed + 1)
+        prompts = self.prompts.make(lengths[0], self.seed, nonce, work.shared_prefix_share)
+        asks = [
+            Ask(prompt, output_tokens, work.think_s if index % work.turns else 0.0)
+            for index, (prompt, output_tokens) in enumerate(zip(prompts, lengths[1], strict=True))
+        ]
+        return [tuple(asks[start : start + work.turns]) for start in range(0, turns, work.turns)]
+
+    def _asked(self, load: Load) -> Asked:
+        work = self.workload
+        own = work.dataset is not None or bool(work.trace)
+        thinking = work.turns > 1 and work.think_s > 0
+        return Asked(
+            concurrency=None if load.concurrency is None or thinking else min(load.concurrency, load.requests),
+            input_tokens=None if own or work.turns > 1 else work.input_tokens.fixed,
+            output_tokens=None if own or not self.session.fixed_length else work.output_tokens.fixed,
+        )
+
+    def _expected_cache_share(self) -> float:
+        """What an engine may rightly answer from its prefix cache: a shared prefix, a conversation's past, a trace's common blocks."""
+        return 1.0 if self.workload.turns > 1 or self.workload.trace or self.workload.dataset else self.workload.shared_prefix_share
+
+    def _workload_document(self) -> dict[str, Any]:
+        work = self.workload
+        return {
+            "input_tokens": None if work.trace or work.dataset else work.input_tokens.text,
+            "output_tokens": None if work.trace else work.output_tokens.text,
+            "shared_prefix_share": work.shared_prefix_share,
+            "turns": work.turns,
+            "think_s": work.think_s,
+            "dataset": None if work.dataset is None else work.dataset.name,
+            "trace_requests": len(work.trace) or None,
+        }
+
+
+def open_bench(
+    url: str,
+    endpoint: Endpoint,
+    model: str,
+    workload: Workload,
+    *,
+    api: ApiFormat = COMPLETIONS,
+    tokenizer: ModelTokenizer | None = None,
+    timeout_s: float = 300.0,
+    seed: int = 0,
+    calibrated: bool = True,
+    processes: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Bench:
+    """Try the server with small requests: does it answer, does it take what keeps answers equally long, how does it count prompts?
+
+    Raises:
+        BenchError: it does not answer, or not so; the message says what to do.
+        TokenizerError: the tokenizer has no usable words.
+    """
+    session = LoadSession(endpoint, model, timeout_s, api, dict(api.fixed_length), should_stop=should_stop)
+    session.count_tokens = None if tokenizer is None else tokenizer.count
+    notes: list[str] = []
+    try:
+        prompts = _prompts(session, tokenizer, workload, seed)
+    except CalibrationError as error:
+        if error.failure != "http_4xx":
+            raise BenchError(_explain(session, error)) from error
+        session.body_fields, session.fixed_length = {}, False
+        try:
+            prompts = _prompts(session, tokenizer, workload, seed)
+        except CalibrationError as again:
+            raise BenchError(_explain(session, again)) from again
+        notes.append(f"the server does not take {', '.join(api.fixed_length)}: answers may end early, so their lengths differ")
+    return Bench(url, session, prompts, tokenizer, workload, seed, calibrated, processes, notes)
+
+
+def _prompts(session: LoadSession, tokenizer: ModelTokenizer | None, workload: Workload, seed: int) -> PromptSource:
+    if tokenizer is not None and session.api.takes_token_ids and workload.turns == 1:
+        ids = TokenIdPrompts(tokenizer.ordinary_ids)
+        session.probe(ids.make([PROBE_TOKENS], seed, nonce_of("probe", time.time_ns()))[0])
+        return ids
+    words = TextPrompts() if tokenizer is None else TextPrompts(tokenizer.words())
+    if workload.dataset is not None:
+        session.probe(words.make([PROBE_TOKENS], seed, nonce_of("probe", time.time_ns()))[0])
+        return words
+    return session.calibrated_prompts(seed, words)
+
+
+def _explain(session: LoadSession, error: CalibrationError) -> str:
+    """The probe's failure, with the models that the server has when it refused ours."""
+    if error.failure != "http_4xx":
+        return str(error)
+    try:
+        served = served_models(session.endpoint, session.timeout_s)
+    except NoAnswerError:
+        return str(error)
+    if served and session.model not in served:
+        return f"the server does not serve {session.model!r}; it serves: {', '.join(served)}"
+    return str(error)
+
+
+def closed_loop_requests(concurrency: int, asked: int | None, otherwise: int) -> int:
+    """How many requests a closed loop gets: what is asked, or enough for its streams."""
+    return asked if asked is not None else max(otherwise, REQUESTS_PER_STREAM * concurrency)
+
+
+def at_rate(load: Load, rate_per_s: float) -> Load:
+    """The same number of requests at another rate."""
+    return replace(load, profile=RateProfile.steady(rate_per_s, load.requests / rate_per_s))
+
+
+def at_concurrency(load: Load, concurrency: int) -> Load:
+    """The same load at another concurrency, with enough requests for it."""
+    requests = max(load.requests, REQUESTS_PER_STREAM * concurrency)
+    return replace(load, concurrency=concurrency, requests=requests)
+
+
+def load_document(load: Load, arrivals: Arrivals) -> dict[str, Any]:
+    """How the load was put."""
+    mode = "closed" if isinstance(arrivals, ClosedLoop) else "trace" if load.profile is None else "open"
+    return {
+        "mode": mode,
+        "concurrency": arrivals.concurrency if isinstance(arrivals, ClosedLoop) else None,
+        "ramp_s": load.ramp_s,
+        "rate_per_s": load.rate_per_s,
+        "arrival": load.arrival if mode == "open" else None,
+        "burstiness": load.burstiness if mode == "open" and load.arrival == "gamma" else None,
+        "profile": None if load.profile is None else load.profile.points,
+        "requests": load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s),
+        "duration_s": load.duration_s,
+    }
+
+
+def statistics_document(statistics: LoadStatistics) -> dict[str, Any]:
+    """The numbers of a load point."""
+    return {
+        "requests": {
+            "sent": statistics.requests_sent,
+            "completed": statistics.requests_completed,
+            "failed": statistics.requests_failed,
+        },
+        "failures": dict(statistics.failures),
+        "metrics": {
+            "ttft_ms": asdict(statistics.ttft_ms),
+            "tpot_ms": asdict(statistics.tpot_ms),
+            "itl_ms": asdict(statistics.itl_ms),
+            "e2e_ms": asdict(statistics.e2e_ms),
+            "requests_per_s": statistics.requests_per_s,
+            "output_tokens_per_s": statistics.output_tokens_per_s,
+            "total_tokens_per_s": statistics.total_tokens_per_s,
+            "input_tokens_mean": statistics.input_tokens_mean,
+            "output_tokens_mean": statistics.output_tokens_mean,
+            "concurrency_mean": statistics.concurrency_mean,
+            "duration_s": statistics.duration_s,
+        },
+        "window": {
+            "kind": statistics.window.kind,
+            "duration_s": statistics.window.duration_s,
+            "requests": statistics.requests_counted,
+        },
+        "intervals": {name: list(bounds) for name, bounds in statistics.intervals.items()},
+    }
+
+
+def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics. Empty for one run."""
+    if len(documents) < 2:
+        return {}
+    from scipy.stats import t as student_t  # noqa: PLC0415  # half a second, for repeated runs only
+
+    flat = [_flatten(document["metrics"]) for document in documents]
+    found: dict[str, Any] = {}
+    for name in flat[0]:
+        values = [value for numbers in flat if (value := numbers.get(name)) is not None]
+        if len(values) > 1:
+            mean, deviation = fmean(values), stdev(values)
+            half = float(student_t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+            found[name] = {"mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
+    return found
+
+
+def _flatten(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    flat: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{statistic}": number for statistic, number in value.items()})
+        else:
+            flat[name] = value
+    return flat

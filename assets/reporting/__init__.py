@@ -1,0 +1,1 @@
+"""What people read of measurements: files and pages made from results."""
