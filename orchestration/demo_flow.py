@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Ta
 from assets.benchmark.job import PROTOCOLS
 from assets.benchmark.job_file import checkpoint_directory
 from assets.benchmark.progress import PROGRESS_NAME, ProgressFollower
+from assets.benchmark.runner import request_bounds
 from assets.catalog.queries import MeasuredPoint
 from assets.catalog.repository import Catalog
 from assets.matrix.batches import batches_of
@@ -110,7 +111,7 @@ class DemoFlow:
                 path = checkpoint_directory(self._settings.state_dir, batch.partition_key, PROTOCOL.name, 0) / PROGRESS_NAME
                 with _followed(progress, task, path):
                     self._runs.materialize([AssetKey(asset)], batch.partition_key, {asset: {"protocol": PROTOCOL.name}})
-                total = progress.tasks[task].total or PROTOCOL.min_requests * len(batch.configurations)
+                total = progress.tasks[task].total or _requests(batch)
                 there = progress.tasks[task].description == name
                 progress.update(task, total=total, completed=total, description=f"{name}: measured before" if there else None)
         return len(self.measured(batches)) - before
@@ -171,6 +172,10 @@ def _warnings_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def _requests(batch: Batch) -> int:
+    return sum(request_bounds(PROTOCOL, configuration.load_point.concurrency or 1)[1] for configuration in batch.configurations)
 
 
 def _workload(batch: Batch) -> str:

@@ -108,7 +108,7 @@ def _how(metadata: Json) -> str:
     bounds = ", ".join(f"{name} {_value(limit)}" for name, limit in metadata["sla"].items()) or "none"
     lines = [
         *_compared(metadata),
-        f"For {_value(metadata['rps'])} requests/s; bounds: {bounds}; weights: {weights}.",
+        f"For {_rate(metadata['rps'])}; bounds: {bounds}; weights: {weights}.",
         f"{metadata['candidates_considered']} deployments considered, left out: {left_out}.",
         f"Catalog version {metadata['catalog_version']}, cache {metadata['cache']}, {metadata['elapsed_ms']:.1f} ms.",
     ]
@@ -149,13 +149,13 @@ def _cost(entry: Json) -> str:
 def _load(entry: Json) -> str:
     point = entry["operating_point"]
     load = (
-        f"{point['concurrency']} requests in flight"
+        f"{point['concurrency']} request{'' if point['concurrency'] == 1 else 's'} in flight"
         if point["concurrency"] is not None
-        else f"{_value(point['request_rate_per_s'])} requests/s offered"
+        else f"{_rate(point['request_rate_per_s'])} offered"
     )
     tokens = f"{point['input_tokens']} tokens in, {point['output_tokens']} out"
     rates = f"{_number(point['rps_per_replica'])} requests/s, {_number(point['output_tokens_per_s'])} tokens/s"
-    return f"{load} on each replica give {rates} ({point['workload']}: {tokens})"
+    return f"{load} on each replica: {rates} ({point['workload']}: {tokens})"
 
 
 def _headroom(entry: Json) -> str:
@@ -226,6 +226,10 @@ def _required(change: Json) -> str:
     scale = max(1.0, 10.0 ** (5 - math.floor(math.log10(abs(required))))) if required else 1.0
     rounded = (math.floor if lower_bound else math.ceil)(required * scale) / scale
     return f"{rounded:.10f}".rstrip("0").rstrip(".")
+
+
+def _rate(per_s: float) -> str:
+    return f"{_value(per_s)} request{'' if per_s == 1 else 's'}/s"
 
 
 def _value(value: object) -> str:

@@ -20,6 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -172,21 +173,30 @@ async def _write(writer: asyncio.StreamWriter, data: bytes, step: int | None) ->
             await asyncio.sleep(0)
 
 
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(GroundTruth().serve, "127.0.0.1", port)
+async def _main(port: int, unix_path: str | None, certificate: str | None) -> None:
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    if unix_path:
+        server = await asyncio.start_unix_server(GroundTruth().serve, unix_path)
+    else:
+        server = await asyncio.start_server(GroundTruth().serve, "127.0.0.1", port, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
 
 
 @contextmanager
-def running() -> Iterator[str]:
-    """The server in a process of its own; gives its URL."""
-    process = subprocess.Popen([sys.executable, str(Path(__file__).resolve())], stdout=subprocess.PIPE, text=True)
+def running(*, unix_path: Path | None = None, certificate: Path | None = None) -> Iterator[str]:
+    """The server in a process of its own; gives its URL. It listens on TCP, with `certificate` (a PEM file) over TLS, or on `unix_path`."""
+    options = [f"--unix={unix_path}"] if unix_path else [f"--certificate={certificate}"] if certificate else []
+    process = subprocess.Popen([sys.executable, str(Path(__file__).resolve()), *options], stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None:
             raise RuntimeError("no pipe from the server")
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        port = process.stdout.readline().strip()
+        yield f"unix:{unix_path}" if unix_path else f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
     finally:
         process.kill()
         process.communicate()
@@ -195,4 +205,7 @@ def running() -> Iterator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
-    asyncio.run(_main(parser.parse_args().port))
+    parser.add_argument("--unix")
+    parser.add_argument("--certificate")
+    options = parser.parse_args()
+    asyncio.run(_main(options.port, options.unix, options.certificate))

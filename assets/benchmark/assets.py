@@ -98,7 +98,7 @@ def build_benchmark_asset(hardware: HardwareConfig) -> AssetsDefinition:
         run = _start(context, config, catalog)
         try:
             remaining = run.remaining()
-            context.log.info("%d load points taken in from an earlier attempt; %d to measure", len(run.added), len(remaining))
+            context.log.info("%d load points to measure; %d of an earlier attempt are kept", len(remaining), len(run.added))
             if remaining:
                 _measure(context, run, remaining, hardware, benchmark_executor)
         except (BatchError, ModelsError) as error:

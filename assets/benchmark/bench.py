@@ -35,6 +35,10 @@ FORMAT = "dyno-bench/1"
 MAX_WARMUP_REQUESTS = 10
 PROBE_TOKENS = 16
 REQUESTS_PER_STREAM = 2
+ADVICE = {
+    "connect": "is the server up, and is this its address and port?",
+    "timeout": "it may still be loading its model; wait, or give more time with --timeout-s",
+}
 
 
 class BenchError(Exception):
@@ -159,12 +163,22 @@ class Bench:
 
     def _calibrate(self, load: Load) -> Calibration:
         if load.concurrency is not None:
-            return calibrate(min(load.concurrency, load.requests), processes=self.processes, should_stop=self.session.should_stop)
+            return calibrate(
+                min(load.concurrency, load.requests),
+                processes=self.processes,
+                transport=self.session.endpoint.transport,
+                should_stop=self.session.should_stop,
+            )
         rate = load.rate_per_s
         if rate is None:
             trace = self.workload.trace
             rate = len(trace) / max(trace[-1].at_s, 1.0)
-        return calibrate(rate_per_s=rate, processes=self.processes, should_stop=self.session.should_stop)
+        return calibrate(
+            rate_per_s=rate,
+            processes=self.processes,
+            transport=self.session.endpoint.transport,
+            should_stop=self.session.should_stop,
+        )
 
     def _warm_up(self, load: Load, nonce: int) -> None:
         count = min(load.concurrency or MAX_WARMUP_REQUESTS, MAX_WARMUP_REQUESTS)
@@ -269,7 +283,9 @@ def _prompts(session: LoadSession, tokenizer: ModelTokenizer | None, workload: W
 
 
 def _explain(session: LoadSession, error: CalibrationError) -> str:
-    """The probe's failure, with the models that the server has when it refused ours."""
+    """The probe's failure and what to do: with the models that the server has when it refused ours."""
+    if error.failure in ADVICE:
+        return f"{session.endpoint.name}: {error}; {ADVICE[error.failure]}"
     if error.failure != "http_4xx":
         return str(error)
     try:

@@ -108,6 +108,7 @@ def client_facts(calibration: Calibration | None, result: LoadResult, statistics
     error = calibration.ttft_error_ms if calibration is not None else None
     return {
         "error_ms": {"p50": error.p50, "p99": error.p99} if error is not None else {"p50": None, "p99": None},
+        "calibrated_transport": calibration.transport if calibration is not None else None,
         "calibrated_concurrency": calibration.concurrency if calibration is not None else None,
         "calibrated_rate_per_s": calibration.rate_per_s if calibration is not None else None,
         "schedule_lag_ms": {"p50": statistics.schedule_lag_ms.p50, "p99": statistics.schedule_lag_ms.p99},

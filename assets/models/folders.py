@@ -27,7 +27,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        # NumPy's short write has no errno: "5 requested and 0 written"
+        if error.errno in {None, errno.ENOSPC, errno.EDQUOT}:
             advice = "the disk is full: free some space, or set DYNO_STATE_DIR to a folder on a larger disk"
         else:
             advice = f"{error.strerror}: set DYNO_STATE_DIR to a folder that you can write"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.progress import Progress
 from assets.benchmark.host import host_facts
 from assets.benchmark.load.calibration import Calibration
 from assets.benchmark.load.calibration import calibrate as calibrate_client
+from assets.benchmark.load.endpoint import Transport
 from assets.benchmark.load.session import Live
 from assets.benchmark.load.truth_server import Timing
 from orchestration import console
@@ -29,6 +31,7 @@ STANDARD_OUTPUT = "-"
 def calibrate(
     concurrency: Annotated[list[int] | None, typer.Option(min=1, help="Streams of a closed loop; may be given several times.")] = None,
     rate: Annotated[list[float] | None, typer.Option(min=0.1, help="Requests per second of an open loop; several times too.")] = None,
+    transport: Annotated[Transport, typer.Option(help="What carries the bytes.")] = "tcp",
     json: Annotated[
         str | None, typer.Option("--json", metavar="[FILE]", help="Write the result as one JSON document: to FILE, or to standard output.")
     ] = None,
@@ -41,17 +44,18 @@ def calibrate(
 
     Example: ./dyno calibrate --concurrency 64 --concurrency 1024
     """
+    measure = partial(calibrate_client, timing=Timing(), tokens=TOKENS, transport=transport)
     chosen = concurrency is not None or rate is not None
     results: list[Calibration] = []
     with console.progress() as bar:
         for streams in concurrency or ([] if chosen else CONCURRENCIES):
             requests = max(MIN_REQUESTS, WAVES * streams)
             on_live = _bar_mover(bar, f"concurrency {streams}")
-            results.append(calibrate_client(streams, timing=Timing(), tokens=TOKENS, requests=requests, on_live=on_live))
+            results.append(measure(streams, requests=requests, on_live=on_live))
         for rate_per_s in rate or ([] if chosen else RATES_PER_S):
             requests = max(MIN_REQUESTS, round(rate_per_s * OPEN_LOOP_S))
             on_live = _bar_mover(bar, f"{rate_per_s:g} req/s")
-            results.append(calibrate_client(rate_per_s=rate_per_s, timing=Timing(), tokens=TOKENS, requests=requests, on_live=on_live))
+            results.append(measure(rate_per_s=rate_per_s, requests=requests, on_live=on_live))
     document = {
         "host": host_facts(),
         "calibrations": [{**asdict(result), "arrivals_per_cpu_s": result.arrivals_per_cpu_s} for result in results],

@@ -36,6 +36,7 @@ REQUEST = {
     "sla": {"ttft_p90_ms": 2000, "tpot_p90_ms": 100},
     "top": 4,
 }
+ASKED = "Asked: what serves a chatbot at 1 request/s, 96 tokens in and 32 out, with a TTFT p90 within 2 s and a TPOT p90 within 100 ms?"
 HTTP_TIMEOUT_S = 60.0
 
 
@@ -104,6 +105,7 @@ def demo(
     _print_measured(PROTOCOL, measured, added)
     _print_rankings(rankings)
     console.out.print()
+    console.out.print(ASKED, soft_wrap=True)
     console.out.print(render_recommendation(recommendation))
     _print_next(settings, elapsed_s)
 
@@ -166,8 +168,8 @@ def _print_measured(protocol: Protocol, measured: Sequence[MeasuredPoint], added
     console.print_table("Measured on this machine: chat_short, 96 tokens in, 32 out, llama.cpp on the CPU", columns, rows)
     console.out.print(
         f"{len(measured)} load points under the `{protocol.name}` protocol ({protocol.description}); {added} measured now, "
-        f"{len(measured) - added} were there. Every token came out of an engine process. The intervals treat requests as independent; "
-        "those that run side by side are not, so the true uncertainty is larger, the more so at high concurrency."
+        f"{len(measured) - added} were there. Every token came out of an engine process. Intervals are block bootstraps over "
+        "requests in the order of their starts: they are wide for so few requests, and say nothing of another day (docs/metrics.md)."
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from orchestration.local.environment import Endpoints
+from orchestration.local.environment import Endpoints, applied, process_environment
+from orchestration.local.processes import owner_mark
 from orchestration.settings import REPO_ROOT, Settings
 
 INSTANCE_FILE = REPO_ROOT / "orchestration" / "instance" / "dagster.yaml"
@@ -32,6 +34,17 @@ def prepare_rankings(settings: Settings) -> None:
     from assets.rankings.dbt import prepare  # noqa: PLC0415  # see above
 
     prepare(settings.state_dir)
+
+
+def end_stale_runs(settings: Settings, endpoints: Endpoints) -> list[str]:
+    """Mark runs as failed whose processes were killed with an earlier supervisor; gives their ids. See `fail_stale_runs`."""
+    from dagster import DagsterInstance  # noqa: PLC0415  # see above
+
+    from orchestration.stale_runs import fail_stale_runs  # noqa: PLC0415
+
+    environment = process_environment(settings, endpoints, base=os.environ, owner=owner_mark())
+    with applied(environment), DagsterInstance.get() as instance:
+        return fail_stale_runs(instance)
 
 
 def prepare_all(settings: Settings, endpoints: Endpoints) -> None:

@@ -15,7 +15,7 @@ from orchestration.local import ports, state
 from orchestration.local.data import DataServices, prepare_instance, record_of
 from orchestration.local.environment import Endpoints, process_environment
 from orchestration.local.guard import end_owned, guarded
-from orchestration.local.prepare import prepare_all
+from orchestration.local.prepare import end_stale_runs, prepare_all
 from orchestration.local.processes import Spawned, owner_mark
 from orchestration.local.services import READY_TIMEOUT_S, ServiceSpec, all_specs, endpoints_with_api, stop_all
 from orchestration.local.state import InstanceRecord, ServiceRecord
@@ -112,6 +112,8 @@ class Supervisor:
         for record in self._data.records():
             self._on_change(record)
         prepare_all(settings, endpoints)
+        if settings.database_url is None and settings.dagster_database_url is None:  # others may work with a database that is not ours
+            end_stale_runs(settings, endpoints)
         self._watched = [Watched(spec, spec.choose_port()) for spec in all_specs(settings, endpoints.dagster_database_url)]
         api_port = next(watched.port for watched in self._watched if watched.spec.name == "api")
         self._endpoints = endpoints_with_api(endpoints, api_port)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from assets.models.folders import model_dir
+from orchestration.local.processes import INSTANCE_VARIABLE, find_marked, instance_id
+from orchestration.settings import REPO_ROOT
+from tests.deadlines import eventually
 from tests.e2e.conftest import MODEL, Demo, dyno
 
 pytestmark = [pytest.mark.engine, pytest.mark.services, pytest.mark.timeout(900)]
@@ -73,3 +82,28 @@ def test_again_it_measures_nothing_and_repairs_what_is_damaged(demo: Demo) -> No
     document = json.loads(ended.stdout)
     assert document["measured_now"] == 0
     assert document["measured"] == demo.document["measured"]
+
+
+def test_ctrl_c_ends_a_measurement_at_once_and_keeps_what_is_finished(demo: Demo, tmp_path: Path) -> None:
+    """A terminal's Ctrl-C reaches every process of the group: one ends the command, without a traceback and without leaving a process."""
+    state_dir = tmp_path / "s"
+    shutil.copytree(model_dir(demo.state_dir, MODEL), model_dir(state_dir, MODEL))
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "orchestration.cli", "demo", "--model", MODEL],
+            cwd=REPO_ROOT,
+            env={**os.environ, "PYTHONPATH": str(REPO_ROOT), "DYNO_STATE_DIR": str(state_dir)},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            eventually(lambda: list((state_dir / "checkpoints").rglob("*.requests.jsonl.gz")), "a finished load point", 120)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in (tmp_path / "stderr").read_text(encoding="utf-8")
+    eventually(lambda: not find_marked(INSTANCE_VARIABLE, instance_id(state_dir)), "every process is gone")
+    assert list((state_dir / "checkpoints").rglob("*.requests.jsonl.gz"))

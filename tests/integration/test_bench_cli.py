@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
@@ -133,3 +135,73 @@ def test_what_is_wrong_is_said_in_one_line(url: str, arguments: tuple[str, ...],
     assert result.stderr.startswith("error: ")
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The requests of a run, in the order of their starts."""
+    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    return rows
+
+
+def test_a_trace_is_replayed_with_its_lengths_at_its_instants(url: str, tmp_path: Path) -> None:
+    """Mooncake's format, twice as fast; exact lengths need the tokenizer."""
+    tokenizer, trace, requests = tmp_path / "tokenizer.json", tmp_path / "trace.jsonl", tmp_path / "requests.parquet"
+    tokenizer.write_text(local_tokenizer_json(), encoding="utf-8")
+    lengths = [40, 700, 25]
+    lines = [
+        {"timestamp": 200 * n, "input_length": length, "output_length": 4, "hash_ids": [1, n + 2][: -(-length // 512)]}
+        for n, length in enumerate(lengths)
+    ]
+    trace.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = bench(
+        "--url", url, "--model", "truth", "--trace", str(trace), "--trace-speed", "2", "--tokenizer", str(tokenizer), "--no-calibrate",
+        "--parquet", str(requests), "--json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["load"]["mode"], document["workload"]["trace_requests"]) == ("trace", 3)
+    rows = sorted(rows_of(requests), key=lambda row: row["index"])
+    assert [row["input_tokens"] for row in rows] == lengths
+    assert [row["due_ms"] - rows[0]["due_ms"] for row in rows] == pytest.approx([0, 100, 200])
+
+
+def test_stages_follow_one_another(url: str, tmp_path: Path) -> None:
+    requests = tmp_path / "requests.parquet"
+    result = bench(
+        "--url", url, "--model", "truth", "--stages", "10:0.5,40:0.5", "--arrival", "constant", "--output-tokens", "4", "--no-calibrate",
+        "--parquet", str(requests), "--json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["load"]["rate_per_s"] == 25
+    due_ms = sorted(row["due_ms"] for row in rows_of(requests))
+    assert (sum(due < 500 for due in due_ms), sum(due >= 500 for due in due_ms)) == (5, 20)
+
+
+def test_conversations_take_turns_and_think(url: str, tmp_path: Path) -> None:
+    requests = tmp_path / "requests.parquet"
+    result = bench(
+        "--url", url, "--model", "truth", "--api", "chat", "--turns", "3", "--think-time-s", "0.1", "--concurrency", "2", "--requests", "4",
+        "--input-tokens", "40", "--output-tokens", "4", "--no-calibrate", "--parquet", str(requests), "--json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["requests"] == {"sent": 12, "completed": 12, "failed": 0}
+    for conversation in range(4):
+        rows = sorted((row for row in rows_of(requests) if row["index"] == conversation), key=lambda row: row["turn"])
+        assert [row["turn"] for row in rows] == [0, 1, 2]
+        assert rows[0]["input_tokens"] < rows[1]["input_tokens"] < rows[2]["input_tokens"]
+        assert all(later["start_ms"] - earlier["end_ms"] >= 100 for earlier, later in pairwise(rows))
+
+
+def test_prompts_may_come_from_a_dataset(url: str, tmp_path: Path) -> None:
+    dataset = tmp_path / "prompts.jsonl"
+    dataset.write_text('{"prompt": "one two three"}\n{"prompt": "four"}\n', encoding="utf-8")
+    result = bench(
+        "--url", url, "--model", "truth", "--dataset", str(dataset), "--requests", "2", "--output-tokens", "4", "--throughput",
+        "--no-calibrate", "--json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["workload"]["dataset"], document["load"]["concurrency"]) == ("prompts.jsonl", 2)
+    assert document["metrics"]["input_tokens_mean"] == (3 + 2 * 3 + 3 + 2 * 1) / 2

@@ -16,6 +16,7 @@ from assets.matrix.dimensions import load_hardware
 from orchestration.jobs import rankings
 from orchestration.sensors import HUB_SENSOR, MODELS_PER_TICK, RANKING_ATTEMPTS, build_sensors, new_results
 from orchestration.settings import Settings
+from orchestration.stale_runs import fail_stale_runs
 from tests.hub_standin import SMALL, TINY, HubStandin, gguf_files, params_of, safetensors_files
 
 GGUF = gguf_files(TINY, ["q8_0"])
@@ -182,3 +183,16 @@ def test_a_ranking_that_failed_is_asked_for_again_but_not_for_ever(catalog: Cata
         assert isinstance(ranked("0"), SkipReason)
         create_run_for_test(own, job_name=rankings.name, status=DagsterRunStatus.SUCCESS)
         assert isinstance(ranked("0"), SkipReason)
+
+
+def test_runs_that_a_killed_dyno_left_in_progress_do_not_hold_up_others() -> None:
+    """They are failed with a reason; what waits, and what has ended, is left alone."""
+    with DagsterInstance.ephemeral() as own:
+        statuses = (DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.SUCCESS)
+        runs = [create_run_for_test(own, job_name=rankings.name, status=status) for status in statuses]
+        assert set(fail_stale_runs(own)) == {runs[0].run_id, runs[1].run_id}
+        now = [own.get_run_by_id(run.run_id) for run in runs]
+        assert [run.status for run in now if run is not None] == [
+            DagsterRunStatus.FAILURE, DagsterRunStatus.FAILURE, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.SUCCESS,
+        ]  # fmt: skip
+        assert fail_stale_runs(own) == []

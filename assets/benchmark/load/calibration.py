@@ -10,6 +10,7 @@ import heapq
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ import numpy as np
 from assets.benchmark.job import Summary
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
 from assets.benchmark.load.arrivals import ClosedLoop, OpenLoop, RateProfile, open_loop
+from assets.benchmark.load.certificate import write_certificate
 from assets.benchmark.load.decode import RequestRecord
-from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.endpoint import Endpoint, Transport
 from assets.benchmark.load.fleet import ClientReport
 from assets.benchmark.load.load_loop import REQUEST_ID_PREFIX
 from assets.benchmark.load.probe import get
-from assets.benchmark.load.session import Live, LoadSession, single
+from assets.benchmark.load.session import Live, LoadResult, LoadSession, single
 from assets.benchmark.load.statistics import summarize
 from assets.benchmark.load.truth_server import MODEL, Timing
 
@@ -53,6 +55,7 @@ class Calibration:
     open loop it is None, and `rate_error_share` says how far the rate of sends was off the schedule's.
     """
 
+    transport: Transport
     concurrency: int | None
     rate_per_s: float | None
     requests: int
@@ -74,23 +77,39 @@ class Calibration:
 
 
 @contextmanager
-def truth_server(timing: Timing, unix_path: str | None = None) -> Iterator[Endpoint]:
-    """The server in a process of its own."""
+def truth_server(timing: Timing, transport: Transport = "tcp") -> Iterator[Endpoint]:
+    """The server in a process of its own. TLS has a certificate made for the occasion, which the endpoint does not verify."""
+    with tempfile.TemporaryDirectory(prefix="dyno-truth-") as folder:
+        path = f"{folder}/truth"
+        if transport == "tls":
+            write_certificate(Path(path))
+        with _server_process(timing, {"tcp": [], "tls": ["--certificate", path], "unix": ["--unix", path]}[transport]) as address:
+            match transport:
+                case "unix":
+                    yield Endpoint.parse(f"unix:{path}")
+                case "tls":
+                    yield Endpoint.parse(f"https://127.0.0.1:{address}", verify=False)
+                case "tcp":
+                    yield Endpoint.parse(f"http://127.0.0.1:{address}")
+
+
+@contextmanager
+def _server_process(timing: Timing, options: Sequence[str]) -> Iterator[str]:
+    """Gives what the server prints of its address."""
     arguments = [
         argument
         for name in ("ttft_ms", "ttft_spread_ms", "itl_ms", "itl_spread_ms", "seed")
         for argument in (f"--{name.replace('_', '-')}", str(getattr(timing, name)))
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "assets.benchmark.load.truth_server", *arguments, *(["--unix", unix_path] if unix_path else [])],
+        [sys.executable, "-m", "assets.benchmark.load.truth_server", *arguments, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=_ROOT,
     )
     try:
-        address = process.stdout.readline().strip() if process.stdout else ""
-        yield Endpoint.parse(f"unix:{unix_path}" if unix_path else f"http://127.0.0.1:{address}")
+        yield process.stdout.readline().strip() if process.stdout else ""
     finally:
         process.kill()
         process.communicate()
@@ -111,7 +130,7 @@ def calibrate(
     requests: int | None = None,
     processes: int | None = None,
     api: ApiFormat = COMPLETIONS,
-    unix_path: str | None = None,
+    transport: Transport = "tcp",
     should_stop: Callable[[], bool] = lambda: False,
     on_live: Callable[[Live], None] | None = None,
 ) -> Calibration:
@@ -131,20 +150,21 @@ def calibrate(
         rate = rate_per_s or 0.0
         arrivals = open_loop(RateProfile.steady(rate, OPEN_LOOP_S if requests is None else requests / rate), "poisson", timing.seed)
         count = len(arrivals.due_s)
-    with truth_server(timing, unix_path) as endpoint:
+    with truth_server(timing, transport) as endpoint:
         session = LoadSession(endpoint, MODEL, _TIMEOUT_S, api, should_stop=should_stop)
         result = session.put(single([PROMPT] * count, tokens), arrivals, processes=processes, on_live=on_live)
         truth = true_times(endpoint)
-    return _compare(result.records, truth, arrivals, rate_per_s, result.client)
+    return _compare(result, truth, arrivals, rate_per_s, transport)
 
 
 def _compare(
-    records: Sequence[RequestRecord],
+    result: LoadResult,
     truth: Mapping[int, Mapping[str, Any]],
     arrivals: ClosedLoop | OpenLoop,
     rate_per_s: float | None,
-    client: ClientReport,
+    transport: Transport,
 ) -> Calibration:
+    records = result.records
     completed = [record for record in records if record.failure is None and record.index in truth]
     errors, gaps, true_gaps, true_e2e_s = [], [], [], []
     for record in completed:
@@ -160,6 +180,7 @@ def _compare(
     took_s = (max((record.end_ns for record in completed), default=0) - began) / 1e9
     pooled, true_pooled = np.concatenate([np.empty(0), *gaps]), np.concatenate([np.empty(0), *true_gaps])
     return Calibration(
+        transport=transport,
         concurrency=arrivals.concurrency if isinstance(arrivals, ClosedLoop) else None,
         rate_per_s=rate_per_s,
         requests=len(records),
@@ -172,7 +193,7 @@ def _compare(
         efficiency=_ideal_s(true_e2e_s, arrivals.concurrency) / took_s if isinstance(arrivals, ClosedLoop) and took_s > 0 else None,
         rate_error_share=_rate_error(completed, arrivals) if isinstance(arrivals, OpenLoop) else None,
         output_tokens_per_s=sum(record.output_tokens or 0 for record in completed) / max(took_s, 1e-9),
-        client=client,
+        client=result.client,
     )
 
 

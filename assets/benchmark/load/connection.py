@@ -13,17 +13,17 @@ import socket
 import ssl
 from select import EPOLLIN, EPOLLOUT
 from time import perf_counter_ns, time_ns
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from assets.benchmark.load.endpoint import Address
 from assets.benchmark.load.exchange import NO_STAMP, Exchange, TransportFailure
 from assets.benchmark.load.http1 import ChunkWalker, Framing, Head, MalformedResponseError, read_head
 from assets.benchmark.load.kernel_stamps import ANCILLARY_BYTES, ask_for_stamps, kernel_stamp
+from assets.benchmark.load.tls_layer import TlsLayer
 
 CONNECT_TIMEOUT_S = 10.0
 # Every complete chunked response ends so. That proves nothing (a head ends so too), so the framing is walked then.
 _END_MARK = b"\r\n\r\n"
-_TLS_READ_BYTES = 65_536
 
 
 class Owner(Protocol):
@@ -45,17 +45,13 @@ class Owner(Protocol):
         """It is closed without a request under way; `problem` says why it could not be opened."""
 
 
-class _Received(NamedTuple):
-    size: int
-    kernel_ns: int
-
-
 class Connection:
     """Opened at once and asynchronously; `perform` when the owner has been told that it is open."""
 
     def __init__(self, owner: Owner, address: Address, tls: ssl.SSLContext | None, server_name: str) -> None:
         """Raises OSError when no socket can be had or the connection is refused at once."""
         self._owner = owner
+        self._view = memoryview(owner.receive_buffer)
         self.exchange: Exchange | None = None
         self.closed = False
         self.used = False
@@ -65,7 +61,7 @@ class Connection:
         self._unsent = b""
         self._head: Head | None = None
         self._walker: ChunkWalker | None = None
-        self._tls: _TlsLayer | None = _TlsLayer(tls, server_name) if tls is not None else None
+        self._tls: TlsLayer | None = TlsLayer(tls, server_name=server_name) if tls is not None else None
         family, target = address
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         local = family == socket.AF_UNIX
@@ -98,15 +94,15 @@ class Connection:
 
     def on_events(self, events: int) -> None:
         """The socket is ready, or broken."""
-        if not self.open and self._tls is None:
-            self._on_connected()
-        elif self._tls is not None and not self.open:
-            self._on_handshake(events)
-        else:
+        if self.open:
             if events & EPOLLOUT and self._unsent:
                 self._send(self._unsent)
             if events & ~EPOLLOUT and not self.closed:
                 self._on_readable()
+        elif self._tls is None:
+            self._on_connected()
+        else:
+            self._on_handshake(self._tls, events)
 
     def fail(self, failure: TransportFailure, detail: str) -> None:
         """End what is under way; the connection is closed."""
@@ -144,10 +140,7 @@ class Connection:
         else:
             self._opened()
 
-    def _on_handshake(self, events: int) -> None:
-        tls = self._tls
-        if tls is None:
-            return
+    def _on_handshake(self, tls: TlsLayer, events: int) -> None:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self.fail(TransportFailure.CONNECT, os.strerror(code))
@@ -157,8 +150,9 @@ class Connection:
                 received = self._receive()
                 if received is None:
                     return
-                tls.incoming.write(memoryview(self._owner.receive_buffer)[: received.size])
-                if not received.size:
+                size, _ = received
+                tls.incoming.write(self._view[:size])
+                if not size:
                     self.fail(TransportFailure.CONNECT, "the server ended the connection in the TLS handshake")
                     return
             done = tls.handshake()
@@ -189,16 +183,16 @@ class Connection:
         if self._unsent or had_unsent or not self.open:
             self._owner.watch(self, EPOLLIN | EPOLLOUT if self._unsent else EPOLLIN)
 
-    def _receive(self) -> _Received | None:
-        """Bytes into the owner's buffer; None when there are none yet. Raises OSError."""
+    def _receive(self) -> tuple[int, int] | None:
+        """Bytes into the owner's buffer: how many, and the kernel's stamp; None when there are none yet. Raises OSError."""
         try:
             if not self._stamped:
-                return _Received(self._socket.recv_into(self._owner.receive_buffer), NO_STAMP)
-            size, ancillary, _, _ = self._socket.recvmsg_into((self._owner.receive_buffer,), ANCILLARY_BYTES)
+                return self._socket.recv_into(self._view), NO_STAMP
+            size, ancillary, _, _ = self._socket.recvmsg_into((self._view,), ANCILLARY_BYTES)
         except BlockingIOError:
             return None
         stamp = kernel_stamp(ancillary)
-        return _Received(size, NO_STAMP if stamp is None else stamp)
+        return size, NO_STAMP if stamp is None else stamp
 
     def _on_readable(self) -> None:
         now = perf_counter_ns()
@@ -209,10 +203,11 @@ class Connection:
             return
         if received is None:
             return
-        if not received.size:
+        size, kernel_ns = received
+        if not size:
             self._on_lost(None)
             return
-        data = memoryview(self._owner.receive_buffer)[: received.size]
+        data = self._view[:size]
         if self._tls is not None:
             try:
                 data = memoryview(self._tls.decrypt(data))
@@ -227,11 +222,16 @@ class Connection:
         if exchange is None:  # nothing was asked for
             self.fail(TransportFailure.DISCONNECTED, "")
             return
-        exchange.raw += data
-        exchange.arrival_ends.append(len(exchange.raw))
+        raw = exchange.raw
+        raw += data
+        exchange.arrival_ends.append(len(raw))
         exchange.user_ns.append(now)
-        exchange.kernel_ns.append(received.kernel_ns)
-        self._look_for_end(exchange)
+        exchange.kernel_ns.append(kernel_ns)
+        # in the middle of a chunked stream, as nearly always: nothing ends here
+        if self._walker is None or raw.endswith(_END_MARK) or len(raw) > self._owner.max_response_bytes:
+            self._look_for_end(exchange)
+        if self._tls is not None and self._tls.ended and self.exchange is not None:  # its end came with the last bytes
+            self._on_lost(None)
 
     def _look_for_end(self, exchange: Exchange) -> None:
         raw = exchange.raw
@@ -285,42 +285,6 @@ class Connection:
             return
         reason = getattr(error, "strerror", None) or str(error or "end of file")
         self.fail(TransportFailure.DISCONNECTED, f"the server closed the connection ({reason})")
-
-
-class _TlsLayer:
-    """TLS without a socket of its own, so that stamps are of what the kernel received."""
-
-    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.ended = False
-        self._object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=server_name)
-
-    def handshake(self) -> bool:
-        """Go on with it; True when it is done. What it has to say is in `outgoing`. Raises ssl.SSLError."""
-        try:
-            self._object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    def encrypt(self, data: bytes) -> bytes:
-        """The records to send for `data`."""
-        self._object.write(data)
-        return self.outgoing.read()
-
-    def decrypt(self, data: memoryview) -> bytes:
-        """What `data` completes. Raises ssl.SSLError."""
-        self.incoming.write(data)
-        pieces: list[bytes] = []
-        try:
-            while piece := self._object.read(_TLS_READ_BYTES):
-                pieces.append(piece)
-            self.ended = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
-        return b"".join(pieces)
 
 
 def _to_monotonic(exchange: Exchange) -> None:

@@ -6,10 +6,12 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 UNIX_SCHEMES = frozenset({"unix", "http+unix"})
+
+Transport = Literal["tcp", "tls", "unix"]
 
 # An address family and what `socket.connect` takes for it.
 Address = tuple[socket.AddressFamily, Any]
@@ -78,6 +80,11 @@ class Endpoint:
     def name(self) -> str:
         """For a person: `host:port` or the socket's path."""
         return self.unix_path or f"{self.host}:{self.port}"
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the bytes."""
+        return "unix" if self.unix_path else "tls" if self.tls else "tcp"
 
     def head(self, method: str, path: str, content_bytes: int, request_id: str) -> bytes:
         """A request up to its body, which has `content_bytes`. By `request_id` the server's log can be matched with ours."""

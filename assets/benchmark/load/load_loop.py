@@ -86,6 +86,7 @@ class LoadLoop:
         self._streams_started = 0
         self._finishing = False
         self._aborted = False
+        self._changed = False
 
     # -- what the process around the loop does ---------------------------------------------------------------------------------------
 
@@ -141,6 +142,7 @@ class LoadLoop:
 
     def on_open(self, connection: Connection) -> None:
         """See connection.Owner."""
+        self._changed = True
         self._opening -= 1
         self._connected_once = True
         self.report.connections += 1
@@ -148,6 +150,7 @@ class LoadLoop:
 
     def on_closed(self, connection: Connection, problem: str | None) -> None:
         """See connection.Owner."""
+        self._changed = True
         if connection in self._idle:
             self._idle.remove(connection)
         if problem is not None:
@@ -156,6 +159,7 @@ class LoadLoop:
 
     def on_exchange(self, connection: Connection, exchange: Exchange) -> None:
         """See connection.Owner."""
+        self._changed = True
         conversation = self._busy.pop(connection)
         self.report.arrivals += len(exchange.user_ns)
         if self._was_stale(connection, exchange):
@@ -195,19 +199,26 @@ class LoadLoop:
 
     def _turn(self, until_ns: int, *, precise: bool) -> None:
         """Wait for what happens first, and handle it. epoll's own timeout has a grain of a millisecond, select's of a microsecond."""
-        limit_ns = min((deadline for deadline in (self._first_deadline(),) if deadline is not None), default=until_ns)
-        wait_ns = max(0, min(until_ns, limit_ns) - perf_counter_ns())
-        if precise and wait_ns and until_ns <= limit_ns:
-            select.select((self._epoll,), (), (), wait_ns / 1e9)
-            wait_ns = 0
-        for fd, events in self._epoll.poll(wait_ns / 1e9):
-            connection = self._connections.get(fd)
-            if connection is not None:
-                connection.on_events(events)
-                if connection.closed and self._connections.get(fd) is connection:
-                    del self._connections[fd]
-            elif fd in self._watched:
-                self._watched[fd](events)
+        deadline_ns = self._first_deadline()
+        if deadline_ns is not None and deadline_ns < until_ns:
+            until_ns, precise = deadline_ns, False
+        self._changed = False
+        # most arrivals end nothing: then there is nothing new to be reckoned, and the wait goes on
+        while not self._changed and (wait_ns := until_ns - perf_counter_ns()) > 0:
+            if precise:
+                select.select((self._epoll,), (), (), wait_ns / 1e9)
+                wait_ns = 0
+            for fd, events in self._epoll.poll(wait_ns / 1e9):
+                connection = self._connections.get(fd)
+                if connection is not None:
+                    connection.on_events(events)
+                    if connection.closed:
+                        self._changed = True
+                        if self._connections.get(fd) is connection:
+                            del self._connections[fd]
+                elif fd in self._watched:
+                    self._changed = True
+                    self._watched[fd](events)
 
     def _release(self, now: int) -> None:
         """Send what is due."""

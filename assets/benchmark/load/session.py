@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat, Prompt
 from assets.benchmark.load.arrivals import Arrivals, ClosedLoop
+from assets.benchmark.load.background import with_idle_priority
 from assets.benchmark.load.decode import Decoding, RequestRecord, TokenCounter, decode
 from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.exchange import Exchange
 from assets.benchmark.load.fleet import ClientReport, LoadRun, default_processes
 from assets.benchmark.load.plan import Chain, LoadPlan, Turn
 from assets.benchmark.load.prompts import TextPrompts
@@ -76,6 +78,11 @@ def nonce_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
+def in_order(records: Iterable[RequestRecord]) -> list[RequestRecord]:
+    """In the order of their starts, from however many processes they come: what is made of them depends on nothing else."""
+    return sorted(records, key=lambda record: (record.start_ns, record.index, record.turn))
+
+
 def single(prompts: Sequence[Prompt], output_tokens: int) -> list[Conversation]:
     """Requests that stand alone, all of one output length."""
     return [(Ask(prompt, output_tokens),) for prompt in prompts]
@@ -128,26 +135,30 @@ class LoadSession:
         if processes is None:
             processes = default_processes(arrivals.concurrency if isinstance(arrivals, ClosedLoop) else 1)
         records: list[RequestRecord] = []
-        with LoadRun(self.endpoint, plan, processes) as run:
-            start_ns = run.start()
+
+        def decoded(exchanges: Iterable[Exchange]) -> list[RequestRecord]:
+            return [decode(exchange, self._decoding(conversations, exchange.chain, exchange.turn, closed)) for exchange in exchanges]
+
+        def follow(stopped: Callable[[], bool]) -> None:
             finishing = False
             while not run.wait(POLL_S):
-                if self.should_stop():
+                if self.should_stop() or stopped():
                     raise StoppedError
-                fresh = itertools.islice(run.new_exchanges(), None if enough is not None else LIVE_DECODES_PER_POLL)
-                records += [decode(exchange, self._decoding(conversations, exchange.chain, exchange.turn, closed)) for exchange in fresh]
+                records.extend(decoded(itertools.islice(run.new_exchanges(), None if enough is not None else LIVE_DECODES_PER_POLL)))
                 if on_live is not None:
                     on_live(Live(run.requests_done, plan.requests, (perf_counter_ns() - start_ns) / 1e9, records))
                 if enough is not None and not finishing and enough(records):
                     finishing = True
                     run.finish()
-            records += [
-                decode(exchange, self._decoding(conversations, exchange.chain, exchange.turn, closed)) for exchange in run.new_exchanges()
-            ]
+
+        with LoadRun(self.endpoint, plan, processes) as run:
+            start_ns = run.start()
+            with_idle_priority(follow)
+            records += decoded(run.new_exchanges())
             client = run.report()
         if on_live is not None:
             on_live(Live(len(records), len(records), (perf_counter_ns() - start_ns) / 1e9, records))
-        return LoadResult(sorted(records, key=lambda record: (record.start_ns, record.index)), start_ns, client)
+        return LoadResult(in_order(records), start_ns, client)
 
     def calibrated_prompts(self, seed: int, uncalibrated: TextPrompts) -> TextPrompts:
         """Text prompts sized by the server's own count of two probes. Raises CalibrationError and what `put` raises."""

@@ -5,7 +5,7 @@
 `--itl-ms` apart (+- `--itl-spread-ms`), as many as `max_tokens` asks for. Times follow from the seed and the request's order. It remembers
 when each request reached the kernel and the instant before each token was handed to it, and tells at `GET /truth`, as JSON:
 `{"requests": [{"id": "X-Request-Id", "received_ns": ..., "token_ns": [...]}]}` in nanoseconds of CLOCK_MONOTONIC, which is the
-client's clock too; `DELETE /truth` forgets them. It prints its port.
+client's clock too; `DELETE /truth` forgets them. With `--certificate` it speaks TLS. It prints its port.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import re
 import select
 import signal
 import socket
+import ssl
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter_ns, time_ns
 
 from assets.benchmark.load.kernel_stamps import ANCILLARY_BYTES, ask_for_stamps, kernel_stamp
+from assets.benchmark.load.tls_layer import TlsLayer
 
 BACKLOG = 4096
 MODEL = "truth"
@@ -71,9 +73,11 @@ class _Stream:
 class _Client:
     """A connection: bytes of requests not yet complete, and bytes that the socket would not take yet."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         self.socket = sock
         ask_for_stamps(sock)
+        self.tls = TlsLayer(tls, server_side=True) if tls is not None else None
+        self.open = tls is None
         self.buffer = b""
         self.unsent = b""
         self.received_ns = 0
@@ -123,8 +127,8 @@ _APIS = {b"/v1/completions": _COMPLETIONS, b"/v1/chat/completions": _CHAT, b"/ge
 class TruthServer:
     """One thread, one epoll; tokens leave in the order of their instants."""
 
-    def __init__(self, listener: socket.socket, timing: Timing) -> None:
-        self._listener, self._timing = listener, timing
+    def __init__(self, listener: socket.socket, timing: Timing, tls: ssl.SSLContext | None) -> None:
+        self._listener, self._timing, self._tls = listener, timing, tls
         self._random = random.Random(timing.seed)  # noqa: S311  # latencies, not secrets
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
@@ -160,7 +164,7 @@ class TruthServer:
                 sock.setblocking(False)
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._clients[sock.fileno()] = _Client(sock)
+                self._clients[sock.fileno()] = _Client(sock, self._tls)
                 self._epoll.register(sock, select.EPOLLIN)
 
     def _receive(self, client: _Client) -> None:
@@ -176,7 +180,11 @@ class TruthServer:
         now = perf_counter_ns()
         stamp = kernel_stamp(ancillary)
         client.received_ns = now if stamp is None else min(now, stamp - (time_ns() - now))
-        client.buffer += self._buffer[:size]
+        try:
+            client.buffer += self._decrypted(client, memoryview(self._buffer)[:size])
+        except ssl.SSLError:
+            self._drop(client)
+            return
         while (end := client.buffer.find(b"\r\n\r\n")) >= 0:
             length = _CONTENT_LENGTH.search(client.buffer, 0, end + 2)
             total = end + 4 + (int(length[1]) if length else 0)
@@ -184,6 +192,18 @@ class TruthServer:
                 return
             request, client.buffer = client.buffer[:total], client.buffer[total:]
             self._answer(client, request)
+
+    def _decrypted(self, client: _Client, data: memoryview) -> bytes | memoryview:
+        """What of the request `data` completes. Raises ssl.SSLError."""
+        tls = client.tls
+        if tls is None:
+            return data
+        if client.open:
+            return tls.decrypt(data)
+        tls.incoming.write(data)
+        client.open = tls.handshake()
+        self._write(client, tls.outgoing.read())
+        return tls.decrypt(memoryview(b"")) if client.open else b""
 
     def _answer(self, client: _Client, request: bytes) -> None:
         method, path, _ = request.split(b" ", 2)
@@ -246,6 +266,9 @@ class TruthServer:
         self._send(client, b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 
     def _send(self, client: _Client, data: bytes) -> None:
+        self._write(client, data if client.tls is None else client.tls.encrypt(data))
+
+    def _write(self, client: _Client, data: bytes) -> None:
         if client.socket.fileno() < 0:
             return
         if client.unsent:
@@ -264,7 +287,7 @@ class TruthServer:
 
     def _flush(self, client: _Client) -> None:
         data, client.unsent = client.unsent, b""
-        self._send(client, data)
+        self._write(client, data)
         if not client.unsent and client.socket.fileno() >= 0:
             self._epoll.modify(client.socket, select.EPOLLIN)
 
@@ -295,6 +318,7 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--unix", help="listen on this path instead of a TCP port of 127.0.0.1")
+    parser.add_argument("--certificate", help="speak TLS, with the key and the certificate in this PEM file")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = _listen(options.unix)
@@ -303,7 +327,11 @@ def main() -> None:
     gc.freeze()
     gc.disable()  # nothing here is cyclic, and a collection would delay tokens
     timing = Timing(options.ttft_ms, options.ttft_spread_ms, options.itl_ms, options.itl_spread_ms, options.seed)
-    TruthServer(listener, timing).run()
+    tls = None
+    if options.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.certificate)
+    TruthServer(listener, timing, tls).run()
 
 
 if __name__ == "__main__":

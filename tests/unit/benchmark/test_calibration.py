@@ -18,7 +18,7 @@ def summary(p99: float) -> Summary:
 
 def calibration(error_p99_ms: float, failed: int = 0) -> Calibration:
     return Calibration(
-        concurrency=64, rate_per_s=None, requests=192, failed=failed, ttft_error_ms=summary(error_p99_ms),
+        transport="tcp", concurrency=64, rate_per_s=None, requests=192, failed=failed, ttft_error_ms=summary(error_p99_ms),
         ttft_error_steady_ms=summary(error_p99_ms), itl_p99_bias_ms=0.0, schedule_lag_ms=summary(0.2), receive_lag_ms=summary(0.2),
         efficiency=0.999, rate_error_share=None, output_tokens_per_s=1000.0, client=ClientReport(1, 0.1, 0.1, 100, 64, True),
     )  # fmt: skip
