@@ -197,12 +197,12 @@ def install(peer: Peer, environments: Path) -> Path:
     if peer is OURS:
         return ROOT / ".venv"
     environment = environments / peer.name
-    if not (environment / "installed").exists():
+    requirements, marker = REQUIREMENTS / f"{peer.name}.txt", environment / "installed"
+    if not marker.exists() or marker.read_bytes() != requirements.read_bytes():
         uv = ROOT / ".venv" / "bin" / "uv"
-        requirements = REQUIREMENTS / f"{peer.name}.txt"
         _call([str(uv), "venv", "--quiet", "--clear", "--python", "3.11", str(environment)])
         _call([str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(environment / "bin" / "python"), str(requirements)])
-        (environment / "installed").touch()
+        marker.write_bytes(requirements.read_bytes())
     return environment
 
 
