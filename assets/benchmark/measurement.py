@@ -103,7 +103,7 @@ def evidence_lines(records: Sequence[RequestRecord], origin_ns: int, window: Win
 def client_facts(calibration: Calibration | None, result: LoadResult, statistics: LoadStatistics) -> dict[str, object]:
     """What is known of the load generator itself: how wrong it is on this machine, how late it was, what it cost.
 
-    `error_ms` is of the calibration: reported minus true TTFT of single requests. `limited` says why the numbers are partly its own.
+    `error_ms` is of the calibration: |reported minus true| TTFT of single requests. `limited` says why the numbers are partly its own.
     """
     error = calibration.ttft_error_ms if calibration is not None else None
     return {
@@ -116,6 +116,11 @@ def client_facts(calibration: Calibration | None, result: LoadResult, statistics
         "kernel_stamps": statistics.receive_lag_ms.p50 is not None,
         **asdict(result.client),
         "limited": client_verdict(
-            calibration, statistics.schedule_lag_ms, result.client.cpu_share_max, statistics.ttft_ms.p50, statistics.e2e_ms.p50
+            calibration,
+            statistics.schedule_lag_ms,
+            result.client.cpu_share_max,
+            ttft_p50_ms=statistics.ttft_ms.p50,
+            e2e_p50_ms=statistics.e2e_ms.p50,
+            scheduled=any(record.clock_ns != record.start_ns for record in result.records),
         ),
     }

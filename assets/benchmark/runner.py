@@ -14,7 +14,7 @@ from assets.benchmark.checkpoint import CheckpointStore
 from assets.benchmark.engines.process import EngineProcess, free_port
 from assets.benchmark.engines.protocol import EngineError, Launch, PortTakenError
 from assets.benchmark.engines.registry import driver_for
-from assets.benchmark.job import REQUESTS_PER_STREAM, Protocol
+from assets.benchmark.job import Protocol
 from assets.benchmark.job_file import JobError, Plan, PlannedLoadPoint
 from assets.benchmark.load.arrivals import ClosedLoop
 from assets.benchmark.load.calibration import Calibration, calibrate
@@ -62,7 +62,7 @@ class _Rig:
 
 def request_bounds(protocol: Protocol, concurrency: int) -> tuple[int, int]:
     """At least and at most how many requests a load point gets."""
-    by_streams = REQUESTS_PER_STREAM * concurrency
+    by_streams = protocol.requests_per_stream * concurrency
     return max(protocol.min_requests, by_streams), max(protocol.max_requests, by_streams)
 
 

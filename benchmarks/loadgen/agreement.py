@@ -33,9 +33,10 @@ from benchmarks.loadgen.peers import OURS, PEERS, Load, Peer, install, run, vers
 ROOT = Path(__file__).resolve().parents[2]
 CONCURRENCIES = (1, 2, 16)
 INPUT_TOKENS, OUTPUT_TOKENS = 96, 32
-REQUESTS, WAVES = 48, 6
+REQUESTS, WAVES = 48, 8
 ENGINE_START_TIMEOUT_S = 60.0
 MODEL = "model"
+NO_CACHE = '{"cache_prompt": false}'
 DEFAULT_MODEL = ROOT / ".dyno" / "models" / "dyno-43m" / "q4_0" / "model.gguf"
 COLUMNS = (
     "streams", "metric, ms", "dyno: mean, 95 % interval", "vllm: mean, 95 % interval", "difference, 95 % interval",
@@ -79,7 +80,8 @@ def main() -> int:
                     for client in (OURS, peer) if number % 2 else (peer, OURS):
                         bar.update(task, description=f"{client.name} at {streams} streams")
                         dataset = _dataset(scratch / f"{streams}-{number}-{client.name}.jsonl", tokenizer, max(REQUESTS, WAVES * streams))
-                        load = Load(max(REQUESTS, WAVES * streams), INPUT_TOKENS, OUTPUT_TOKENS, streams, dataset=dataset, model=MODEL)
+                        count = max(REQUESTS, WAVES * streams)
+                        load = Load(count, INPUT_TOKENS, OUTPUT_TOKENS, streams, dataset=dataset, model=MODEL, extra_body=NO_CACHE)
                         found[client.name].append(_run(client, environments[client.name], launch.base_url, load, scratch))
                         bar.advance(task)
             lines += _rows(streams, found[OURS.name], found[peer.name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from json import loads
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -75,6 +76,9 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     dataset: Annotated[
         Path | None, typer.Option(help="Prompts from a JSONL file: a prompt, messages or ShareGPT conversations a line.")
     ] = None,
+    extra_body: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Further fields of every request, e.g. '{\"cache_prompt\": false}'.")
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="The model's tokenizer.json: prompts of exact length. Without it the server's count sizes them.")
     ] = None,
@@ -99,8 +103,9 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
 ) -> None:
     """Measure a server: time to first token, time per output token, latency and throughput.
 
-    The load is a closed loop (--concurrency), an open one (--rate, --stages, --trace), or a search (--find-max). Every prompt is unique, so
-    no prefix cache answers for the model. Definitions: docs/metrics.md; how it measures and how right it is: docs/load-generator.md.
+    The load is a closed loop (--concurrency), an open one (--rate, --stages, --trace), or a search (--find-max). Synthetic prompts are
+    unique, so that no prefix cache answers for the model. Definitions: docs/metrics.md; how it measures and how right it is:
+    docs/load-generator.md.
 
     Examples:
 
@@ -113,6 +118,10 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     objectives = parse_objectives(slo) if slo is not None else ()
     if find_max_load and not objectives:
         raise BenchError("--find-max needs --slo: the objectives that the load must meet, e.g. --slo 'ttft_p90<=300,tpot_p90<=50'")
+    _check_combination(
+        find_max_load=find_max_load, repeats=repeats, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
+        requests=requests, duration=duration, precision=precision,
+    )  # fmt: skip
     traced = _trace(trace, requests, trace_speed)
     load = _load(
         concurrency=concurrency, ramp_s=ramp_s, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, arrival=arrival,
@@ -131,6 +140,7 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
         api=API_FORMATS[api],
         tokenizer=None if tokenizer is None else ModelTokenizer.from_file(tokenizer),
         timeout_s=timeout_s,
+        extra_body=_extra_body(extra_body),
         seed=seed,
         calibrated=calibrate,
         processes=processes,
@@ -144,7 +154,10 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
             runs = [probe.result for probe in found.probes]
             document = _found_document(found, objectives, by_rate=load.profile is not None)
         else:
-            runs = [screen.measure(subject, load, objectives) for _ in range(repeats)]
+            runs = []
+            for repeat in range(repeats):
+                subject.seed = seed + repeat  # other prompts and other instants, or only a part of the variance would show
+                runs.append(screen.measure(subject, load, objectives))
             document = {**runs[0].document, **_repeated(runs)}
     _write(document, runs, json, parquet, html)
     if json != STANDARD_OUTPUT:
@@ -152,6 +165,45 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     if all(run.statistics.requests_completed == 0 for run in runs):
         record = next(record for record in runs[0].result.records if record.failure is not None)
         raise BenchError(f"not one request completed; the first failed with {record.failure}: {record.detail}")
+
+
+def _extra_body(text: str | None) -> dict[str, Any]:
+    """Raises BenchError where it is no JSON object."""
+    try:
+        document = {} if text is None else loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise BenchError(f"--extra-body {text}: give a JSON object, e.g. '{{\"cache_prompt\": false}}'")
+    return document
+
+
+def _check_combination(
+    *,
+    find_max_load: bool,
+    repeats: int,
+    throughput: bool,
+    rate: float | None,
+    rate_to: float | None,
+    stages: str | None,
+    trace: Path | None,
+    requests: int | None,
+    duration: float | None,
+    precision: float | None,
+) -> None:
+    """Raises BenchError for options of which one would be ignored."""
+    for wrong, sentence in (
+        (find_max_load and repeats > 1, "--find-max and --repeats: a search repeats nothing; measure at the load that it finds"),
+        (find_max_load and bool(throughput or rate_to or stages or trace), "--find-max searches a concurrency or a --rate, no other load"),
+        (
+            precision is not None and bool(throughput or rate or stages or trace),
+            "--precision ends a closed loop: an open one has its length; leave it out, or give --concurrency",
+        ),
+        (stages is not None and (requests or duration) is not None, "--stages say how long they are: leave --requests and --duration out"),
+        (rate_to is not None and requests is not None, "--rate-to has a --duration, from which the requests follow: leave --requests out"),
+    ):
+        if wrong:
+            raise BenchError(sentence)
 
 
 class _Screen:
@@ -170,7 +222,9 @@ class _Screen:
             first_token = f", TTFT p50 {median(known):.0f} ms" if known else ""
             errors = f", [red]{failed} failed[/red]" if failed else ""
             rate = f"{live.done / max(live.elapsed_s, 1e-9):.1f} req/s"
-            self._bar.update(task, total=live.total, completed=live.done, description=f"{title}: {rate}{first_token}{errors}")
+            by_time = load.requests is None and load.duration_s is not None
+            total, done = (load.duration_s, live.elapsed_s) if by_time else (live.total, live.done)
+            self._bar.update(task, total=total, completed=done, description=f"{title}: {rate}{first_token}{errors}")
 
         run = subject.measure(load, objectives, on_live)
         sent = run.statistics.requests_sent
@@ -227,6 +281,9 @@ def _load(
     if throughput:
         count = requests or DEFAULT_REQUESTS
         return Load(count, concurrency=count, duration_s=duration)
+    if duration is not None and requests is None:
+        least = None if precision is None else DEFAULT_REQUESTS
+        return Load(None, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
     count = closed_loop_requests(streams, requests, DEFAULT_REQUESTS if precision is None else 5 * DEFAULT_REQUESTS)
     least = None if precision is None else min(DEFAULT_REQUESTS, count)
     return Load(count, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
@@ -252,7 +309,8 @@ def _search(subject: Bench, load: Load, objectives: Sequence[Objective], screen:
 
     def measure(level: float) -> tuple[tuple[str, ...], Run]:
         run = screen.measure(subject, at_rate(load, level) if by_rate else at_concurrency(load, int(level)), objectives)
-        return missed(run.statistics, objectives), run
+        limited = [f"client_limited: {reason}" for reason in run.document["client"]["limited"]]
+        return (*missed(run.statistics, objectives), *limited), run
 
     start = load.rate_per_s if by_rate else load.concurrency
     limit = FIND_MAX_RATE_PER_S if by_rate else FIND_MAX_CONCURRENCY
@@ -338,6 +396,7 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
         ("requests sent / completed / failed", f"{requests['sent']} / {requests['completed']} / {requests['failed']}"),
         *((f"  failed: {kind}", count) for kind, count in document["failures"].items()),
         ("counted, of window", f"{window['requests']}, {window['kind']} {window['duration_s']:.2f} s"),
+        *((("  of these stopped before the asked length", document["stopped_early"]),) if document["stopped_early"] else ()),
         ("requests per second", _rounded(metrics["requests_per_s"])),
         ("output tokens per second", _rounded(metrics["output_tokens_per_s"])),
         ("total tokens per second", _rounded(metrics["total_tokens_per_s"])),

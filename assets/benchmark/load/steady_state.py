@@ -21,8 +21,9 @@ Floats = npt.NDArray[np.float64]
 BATCH = 5
 # With fewer, a cut costs more than the warm-up does.
 MIN_REQUESTS = 100
-# A window of less than this many mean latencies is mostly its own edges.
-MIN_LATENCIES = 10.0
+# A window of less than this many mean latencies is mostly its own edges. A closed loop of seven requests a stream has one: its first wave
+# is cut off, and in its last streams run dry.
+MIN_LATENCIES = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,8 @@ def test_a_file_that_is_no_job_is_a_clear_error(tmp_path: Path, content: str, me
 
 
 def test_requests_per_load_point_follow_the_protocol() -> None:
-    """The minimum, or two a stream where that is more: fewer than one a stream would not even be the load that it is named after."""
+    """The minimum, or seven a stream where that is more (a first wave, a steady window, a drain); two a stream in the demo."""
     standard, demo = PROTOCOLS["standard"], PROTOCOLS["demo"]
     bounds = [request_bounds(standard, concurrency) for concurrency in (1, 50, 64, 256, 512)]
-    assert bounds == [(100, 500), (100, 500), (128, 500), (512, 512), (1024, 1024)]
+    assert bounds == [(100, 500), (350, 500), (448, 500), (1792, 1792), (3584, 3584)]
     assert [request_bounds(demo, concurrency) for concurrency in (8, 16)] == [(20, 20), (32, 32)]
