@@ -172,7 +172,8 @@ def _dyno(environment: Path, url: str, load: Load, tokenizer: Path, out: Path) -
         str(environment / "bin" / "python"), "-m", "orchestration.cli", "bench", "--url", url, "--model", load.model,
         "--tokenizer", str(tokenizer), "--input-tokens", str(load.input_tokens),
         "--output-tokens", str(load.output_tokens), "--requests", str(load.requests),
-        "--no-calibrate", "--parquet", str(out / "requests.parquet"), "--json", str(out / "result.json"), *rate, *dataset, *_extra_body(load),
+        "--no-calibrate", "--parquet", str(out / "requests.parquet"), "--json", str(out / "result.json"), *rate,
+        *dataset, *_extra_body(load),
     ]  # fmt: skip
 
 
