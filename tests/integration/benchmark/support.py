@@ -32,7 +32,8 @@ PROTOCOL: Final = "demo"
 class WatchedExecutor(SubprocessExecutor):
     """The real executor; `act` is called once, when the worker tells of an event for which `when` is true."""
 
-    def __init__(self, when: Callable[[Event], bool], act: Callable[[], None]) -> None:
+    def __init__(self, when: Callable[[Event], bool], act: Callable[[], None], work_dir: Path | None = None) -> None:
+        super().__init__(work_dir)
         self._when = when
         self._act: Callable[[], None] | None = act
 
@@ -53,9 +54,9 @@ class NoHardware(SubprocessExecutor):
         return f"{hardware.hardware_id} is not here"
 
 
-def batch_run(catalog: Catalog, batch: Batch, state_dir: Path) -> BatchRun:
+def batch_run(catalog: Catalog, batch: Batch, state_dir: Path, checkpoints: str | None = None) -> BatchRun:
     """One attempt, as the asset makes it."""
-    return BatchRun(catalog, batch, PROTOCOL, 0, state_dir, "run", on_note=print)
+    return BatchRun(catalog, batch, PROTOCOL, 0, state_dir, "run", on_note=print, checkpoints=checkpoints)
 
 
 def job_of(batch: Batch, artifact: LocalArtifact, state_dir: Path, model_path: Path | None = None) -> Job:
@@ -90,10 +91,10 @@ def processes(state_dir: Path, module: str = "") -> list[psutil.Process]:
     return found
 
 
-def kill_worker(state_dir: Path) -> None:
-    """SIGKILL to the worker alone: its engine must go by itself."""
+def kill_worker(state_dir: Path, number: signal.Signals = signal.SIGKILL) -> None:
+    """A signal to the worker alone. Killed, its engine must go by itself."""
     [worker] = processes(state_dir, "-m assets.benchmark --job")
-    os.kill(worker.pid, signal.SIGKILL)
+    os.kill(worker.pid, number)
 
 
 def kill_engine(state_dir: Path) -> None:

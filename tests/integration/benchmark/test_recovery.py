@@ -18,6 +18,7 @@ from assets.benchmark.executors.protocol import Executor
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job_file import write_job
 from assets.benchmark.progress import Event
+from assets.benchmark.storage.local import LocalFolder
 from assets.catalog.repository import Catalog
 from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import Batch
@@ -129,7 +130,7 @@ def test_a_damaged_checkpoint_is_measured_again_on_the_same_launch(
     ended = SubprocessExecutor().run(job_of(batch, artifact, state_dir), {}, lambda _: None)
     assert ended.exit_code == 0, ended.log_tail
     folder = folder_of(batch, state_dir)
-    before = {c.config_id: CheckpointStore(folder).load(c.config_id) for c in batch.configurations}
+    before = {c.config_id: CheckpointStore(LocalFolder(folder)).load(c.config_id) for c in batch.configurations}
     damaged = batch.configurations[0].config_id
     content = (folder / f"{damaged}.json").read_bytes()
     (folder / f"{damaged}.json").write_bytes(content[: len(content) // 2])
