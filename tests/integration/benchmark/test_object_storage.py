@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from assets.benchmark import checkpoint
-from assets.benchmark.batch import BatchError
+from assets.benchmark.batch import BatchError, BatchRun
 from assets.benchmark.checkpoint import CheckpointStore, CorruptCheckpointError
 from assets.benchmark.engines.process import free_port
 from assets.benchmark.executors.protocol import WorkerExit
@@ -208,58 +208,63 @@ def test_a_storage_that_is_away_for_the_run_alone_does_not_end_the_worker(
 def test_a_batch_in_s3_survives_what_kills_its_workers(
     *, s3: S3Server, catalog: Catalog, catalog_url: str, batch: Batch, artifact: LocalArtifact, state_dir: Path
 ) -> None:
-    """SIGTERM in the first load point, SIGKILL after it, then to the end: each load point once, the stopped one marked, never counted."""
+    """SIGTERM in a load point, SIGKILL after another, then to the end: each load point once, the stopped one marked, never counted."""
     bucket = s3.make_bucket()
-    ids = [configuration.config_id for configuration in batch.configurations]
+    ids = {configuration.config_id for configuration in batch.configurations}
     prefix = f"dyno/{batch.partition_key}/{PROTOCOL}-r0"
-    run = batch_run(catalog, batch, state_dir, f"s3://{bucket}/dyno")
-
-    def under_way(event: Event) -> bool:
-        return event["event"] == "requests_done" and int(str(event["done"])) > 0
-
+    work_dir = state_dir / "checkpoints"
     engines_environment: dict[str, str] = {}
+
+    def attempt() -> BatchRun:
+        return batch_run(catalog, batch, state_dir, f"s3://{bucket}/dyno")
 
     def terminate() -> None:
         [engine] = processes(state_dir, "llamacpp_server")
         engines_environment.update(engine.environ())
         kill_worker(state_dir, signal.SIGTERM)
 
-    executor: SubprocessExecutor = WatchedExecutor(under_way, terminate, state_dir / "checkpoints")
+    run = attempt()
+    executor = WatchedExecutor(lambda event: event["event"] == "load_point_started", terminate, work_dir)
     with pytest.raises(BatchError, match="asked to stop") as caught:
         run.measure(run.remaining(), artifact, executor, {})
     assert (caught.value.kind, caught.value.retryable) == ("stopped", True)
     assert "PATH" in engines_environment
     assert not [name for name in engines_environment if name.startswith("AWS_")]
     assert_nothing_runs(state_dir)
-    assert measured(catalog_url) == {}
-    assert s3.names(bucket, prefix) == {LEASE_NAME, f"{ids[0]}.partial.json"}
-    partial = CheckpointStore(open_folder(run.location)).partial(ids[0])
+    [stopped] = [name.partition(".")[0] for name in s3.names(bucket, prefix) if name.endswith(".partial.json")]
+    partial = CheckpointStore(open_folder(run.location)).partial(stopped)
     assert partial is not None
-    assert 0 < partial.requests_done < partial.requests == 20
-
-    executor = WatchedExecutor(
-        lambda event: event["event"] == "load_point_finished", lambda: kill_worker(state_dir), state_dir / "checkpoints"
-    )
-    with pytest.raises(BatchError, match="killed by signal 9") as caught:
-        run.measure(run.remaining(), artifact, executor, {})
-    assert caught.value.retryable
-    assert_nothing_runs(state_dir)
+    assert 0 <= partial.requests_done < partial.requests == 20
     first = measured(catalog_url)
-    assert 0 < len(first) < len(ids)
+    assert stopped not in first
 
-    executor = SubprocessExecutor(state_dir / "checkpoints")
-    run.measure(run.remaining(), artifact, executor, {})  # waits for the killed worker's lease
+    run = attempt()
+    executor = WatchedExecutor(lambda event: event["event"] == "load_point_finished", lambda: kill_worker(state_dir), work_dir)
+    with pytest.raises(BatchError, match="killed by signal 9"):
+        run.measure(run.remaining(), artifact, executor, {})
+    assert_nothing_runs(state_dir)
+    second = measured(catalog_url)
+    assert first.items() < second.items()
+    assert set(second) < ids
+
+    run = attempt()
+    run.measure(run.remaining(), artifact, SubprocessExecutor(work_dir), {})  # waits for the killed worker's lease
     stored = measured(catalog_url)
-    assert set(stored) == set(ids)
-    assert first.items() <= stored.items()
+    assert set(stored) == ids
+    assert second.items() <= stored.items()
     assert len(launches(catalog_url)) == 1
-    evidence = {name for name in s3.names(bucket, prefix) if name.endswith(".requests.jsonl.gz")}
-    assert s3.names(bucket, prefix) == {LEASE_NAME, *evidence, *(f"{config_id}.json" for config_id in ids)}
-    assert sorted(name.partition(".")[0] for name in evidence) == sorted(ids)
-    assert run.remaining() == set()
-    logs = [path for path in (state_dir / "checkpoints").rglob("*") if path.is_file()]
+    assert attempt().remaining() == set()
+    assert_the_bucket_holds_each_load_point_once(s3.names(bucket, prefix), ids)
+    logs = [path for path in work_dir.rglob("*") if path.is_file()]
     assert {path.name for path in logs} >= {"job.json", "worker.log", "progress.jsonl", "engine.log"}
     assert all(SECRET.encode() not in path.read_bytes() for path in logs)
+
+
+def assert_the_bucket_holds_each_load_point_once(names: set[str], ids: set[str]) -> None:
+    """A measurement for each and its evidence, the lease, and nothing else. A kill may leave evidence that no measurement names."""
+    evidence = {name for name in names if name.endswith(".requests.jsonl.gz")}
+    assert {name.partition(".")[0] for name in evidence} == ids
+    assert names == {LEASE_NAME, *evidence, *(f"{config_id}.json" for config_id in ids)}
 
 
 @pytest.mark.engine
