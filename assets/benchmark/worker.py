@@ -103,8 +103,10 @@ def _work_folder(given: Path | None, checkpoints: Path | Bucket) -> Iterator[Pat
     elif isinstance(checkpoints, Path):
         yield checkpoints
     else:
-        with tempfile.TemporaryDirectory(prefix="dyno-worker-") as temporary:
-            yield Path(temporary)
+        with clear_errors(Path(tempfile.gettempdir())):
+            temporary = tempfile.TemporaryDirectory(prefix="dyno-worker-")
+        with temporary as path:
+            yield Path(path)
 
 
 def _failed(reporter: Reporter, exit_code: int, kind: str, error: Exception, retryable: bool) -> int:

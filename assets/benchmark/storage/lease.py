@@ -90,7 +90,8 @@ class Lease:
             if created is not None:
                 return created
             there = self._folder.get(LEASE_NAME)
-            if there is None:
+            if there is None:  # removed in between, or a conflict that the storage tells before there is an object
+                self._pause()
                 continue
             other = _read(there.content)
             if other is not None and other.holder == self._holder:

@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import dagster as dg
 import psutil
 from sqlalchemy import text
 
+from assets.benchmark.assets import build_benchmark_asset, partitions_of
 from assets.benchmark.batch import BatchRun
-from assets.benchmark.executors.protocol import WorkerExit
+from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job import Job
 from assets.benchmark.job_file import checkpoint_directory, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
 from assets.catalog.database import make_engine, transaction
 from assets.catalog.repository import Catalog
+from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import Batch, HardwareConfig
 from assets.models.artifacts import LocalArtifact
 from assets.models.gguf_writer import GgufQuantization
@@ -79,6 +82,22 @@ def job_of(batch: Batch, artifact: LocalArtifact, state_dir: Path, model_path: P
 def folder_of(batch: Batch, state_dir: Path) -> Path:
     """Where the batch's checkpoints are."""
     return checkpoint_directory(state_dir, batch.partition_key, PROTOCOL, 0)
+
+
+def materialize(catalog: Catalog, batch: Batch, executor: Executor, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """The batch's partition, through the asset."""
+    hardware = load_hardware()["cpu"]
+    name = partitions_of(hardware.hardware_id).name
+    assert name is not None
+    instance.add_dynamic_partitions(name, [batch.partition_key])
+    return dg.materialize(
+        [build_benchmark_asset(hardware)],
+        partition_key=batch.partition_key,
+        instance=instance,
+        resources={"catalog": catalog, "benchmark_executor": executor},
+        run_config={"ops": {"benchmark_cpu": {"config": {"protocol": PROTOCOL}}}},
+        raise_on_error=False,
+    )
 
 
 def processes(state_dir: Path, module: str = "") -> list[psutil.Process]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from assets.benchmark import checkpoint
@@ -22,7 +24,7 @@ from assets.benchmark.engines.process import free_port
 from assets.benchmark.executors.protocol import WorkerExit
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job import Job
-from assets.benchmark.job_file import checkpoint_location, job_text
+from assets.benchmark.job_file import checkpoint_location, job_text, write_job
 from assets.benchmark.progress import Event
 from assets.benchmark.storage.lease import LEASE_NAME, Lease
 from assets.benchmark.storage.protocol import CheckpointError, ObjectFolder, UnreachableError
@@ -31,6 +33,7 @@ from assets.benchmark.worker import EXIT_BAD_JOB, EXIT_CHECKPOINT, EXIT_DONE
 from assets.catalog.repository import Catalog
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact
+from tests.deadlines import eventually
 from tests.integration.benchmark.gcs import gcs_running
 from tests.integration.benchmark.s3 import SECRET, S3Server, running
 from tests.integration.benchmark.support import (
@@ -41,6 +44,7 @@ from tests.integration.benchmark.support import (
     job_of,
     kill_worker,
     launches,
+    materialize,
     measured,
     processes,
 )
@@ -206,7 +210,14 @@ def test_a_storage_that_is_away_for_the_run_alone_does_not_end_the_worker(
 @pytest.mark.engine
 @pytest.mark.services
 def test_a_batch_in_s3_survives_what_kills_its_workers(
-    *, s3: S3Server, catalog: Catalog, catalog_url: str, batch: Batch, artifact: LocalArtifact, state_dir: Path
+    *,
+    s3: S3Server,
+    catalog: Catalog,
+    catalog_url: str,
+    batch: Batch,
+    artifact: LocalArtifact,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SIGTERM in a load point, SIGKILL after another, then to the end: each load point once, the stopped one marked, never counted."""
     bucket = s3.make_bucket()
@@ -247,8 +258,14 @@ def test_a_batch_in_s3_survives_what_kills_its_workers(
     assert first.items() < second.items()
     assert set(second) < ids
 
-    run = attempt()
-    run.measure(run.remaining(), artifact, SubprocessExecutor(work_dir), {})  # waits for the killed worker's lease
+    # through the asset this time; the worker waits for the killed one's lease
+    monkeypatch.setenv("DYNO_CHECKPOINTS", f"s3://{bucket}/dyno")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = materialize(catalog, batch, SubprocessExecutor(work_dir), instance)
+    assert result.success
+    [event] = result.asset_materializations_for_node("benchmark_cpu")
+    assert event.metadata["checkpoints"].value == f"s3://{bucket}/{prefix}"
+    assert event.metadata["load_points_added"].value == len(ids) - len(second)
     stored = measured(catalog_url)
     assert set(stored) == ids
     assert second.items() <= stored.items()
@@ -286,6 +303,42 @@ def test_a_pods_worker_reads_its_job_from_the_object_storage(s3: S3Server, batch
     assert again.returncode == EXIT_DONE
     [started] = [event for line in again.stderr.splitlines() if (event := json.loads(line))["event"] == "batch_started"]
     assert (started["load_points"], started["finished"]) == (0, 1)
+
+
+def test_a_second_worker_is_kept_out_while_the_first_one_lives(
+    s3: S3Server, batch: Batch, artifact: LocalArtifact, state_dir: Path
+) -> None:
+    """It waits for a heartbeat, and says which machine to look at. A retry can help: the first one may be about to end."""
+    job = remote_job(batch, artifact, state_dir, f"s3://{s3.make_bucket()}/dyno")
+    with Lease(open_folder(job.checkpoint_dir), lease_s=6.0) as first:
+        ended = worker("--job", "-", "--progress-json", stdin=job_text(job))
+        assert not first.lost()
+    assert ended.returncode == EXIT_CHECKPOINT
+    event = json.loads(ended.stderr)
+    assert (event["kind"], event["retryable"]) == ("checkpoint", True)
+    assert f"another worker, on {socket.gethostname()}" in event["detail"]
+
+
+@pytest.mark.engine
+def test_a_worker_whose_lease_is_taken_over_stops_measuring(s3: S3Server, batch: Batch, artifact: LocalArtifact, state_dir: Path) -> None:
+    """It was thought dead, and its retry has begun: going on would be work for nothing."""
+    job = replace(remote_job(batch, artifact, state_dir, f"s3://{s3.make_bucket()}/dyno"), protocol="standard")
+    write_job(job, state_dir / "job.json")
+    folder = open_folder(job.checkpoint_dir)
+    zombie = subprocess.Popen(
+        [sys.executable, "-m", "assets.benchmark", "--job", str(state_dir / "job.json")], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        eventually(lambda: folder.get(LEASE_NAME), "the first worker has the lease")
+        now = time.time()
+        retry = {"holder": "retry", "host": "elsewhere", "heartbeat_at_s": now, "expires_at_s": now + 3600}
+        folder.put(LEASE_NAME, json.dumps(retry).encode())
+        _, said = zombie.communicate(timeout=120)
+    finally:
+        zombie.kill()
+    assert zombie.returncode == EXIT_CHECKPOINT
+    assert f"another worker has taken over {job.checkpoint_dir}" in said.splitlines()[-1]
+    assert_nothing_runs(state_dir)
 
 
 def test_a_job_that_is_not_there_is_a_bad_job(s3: S3Server) -> None:

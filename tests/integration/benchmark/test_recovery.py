@@ -11,21 +11,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.benchmark.assets import build_benchmark_asset, partitions_of
 from assets.benchmark.batch import BatchError
 from assets.benchmark.checkpoint import CheckpointStore
-from assets.benchmark.executors.protocol import Executor
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job_file import write_job
 from assets.benchmark.progress import Event
 from assets.benchmark.storage.local import LocalFolder
 from assets.catalog.repository import Catalog
-from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact
 from tests.deadlines import eventually
 from tests.integration.benchmark.support import (
-    PROTOCOL,
     NoHardware,
     WatchedExecutor,
     assert_nothing_runs,
@@ -35,28 +31,13 @@ from tests.integration.benchmark.support import (
     kill_engine,
     kill_worker,
     launches,
+    materialize,
     measured,
     processes,
 )
 
 pytestmark = [pytest.mark.engine, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def materialize(catalog: Catalog, batch: Batch, executor: Executor, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    """The batch's partition, through the asset."""
-    hardware = load_hardware()["cpu"]
-    name = partitions_of(hardware.hardware_id).name
-    assert name is not None
-    instance.add_dynamic_partitions(name, [batch.partition_key])
-    return dg.materialize(
-        [build_benchmark_asset(hardware)],
-        partition_key=batch.partition_key,
-        instance=instance,
-        resources={"catalog": catalog, "benchmark_executor": executor},
-        run_config={"ops": {"benchmark_cpu": {"config": {"protocol": PROTOCOL}}}},
-        raise_on_error=False,
-    )
 
 
 def test_a_worker_killed_in_mid_batch_loses_and_repeats_nothing(
