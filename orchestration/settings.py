@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assets.benchmark.storage.location import parse_location
 from assets.models.config import ModelsConfig
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DYNO_", populate_by_name=True, extra="ignore", frozen=True, env_ignore_empty=True)
 
     state_dir: Path = Field(REPO_ROOT / ".dyno", description="Folder of everything that Dyno keeps: databases, models, logs, results.")
+    checkpoints: str | None = Field(
+        None,
+        description="Where finished load points and their evidence are kept: a folder, s3://bucket/prefix or gs://bucket/prefix. "
+        "Unset: `checkpoints` in the state folder.",
+    )
     database_url: SecretStr | None = Field(
         None,
         description="External PostgreSQL or TimescaleDB, postgresql://user:password@host:port/database. Unset: embedded.",
@@ -121,6 +127,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # resolve() would follow a link that the person chose
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _location(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parsed = parse_location(value)
+        return os.path.abspath(parsed.expanduser()) if isinstance(parsed, Path) else str(parsed)  # noqa: PTH100  # as for state_dir
 
     @field_validator("database_url", "dagster_database_url")
     @classmethod

@@ -62,7 +62,8 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side.
+    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side; `checkpoint_dir` a folder
+    there, or the URL of one in an object storage.
 
     `configurations` may be what remains of a batch; `launch_parallel` (requests at once) and `launch_tokens_per_request` (prompt and
     output) are the maxima of the whole batch, for which the engine is launched.

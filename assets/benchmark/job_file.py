@@ -1,18 +1,22 @@
-"""The job as a JSON file: written by the platform, read and checked by the worker."""
+"""The job as JSON: written by the platform, read and checked by the worker."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assets.benchmark.job import PROTOCOLS, Job, Protocol
+from assets.benchmark.storage.location import inside, parse_location
+from assets.benchmark.storage.registry import open_folder
 from assets.matrix.spec import Batch, Deployment, Workload
 
 FORMAT = 1
+STDIN = "-"
 
 
 class JobError(ValueError):
@@ -43,8 +47,13 @@ class Plan:
 
 
 def checkpoint_directory(state_dir: Path, partition_key: str, protocol: str, repeat: int) -> Path:
-    """Where the worker keeps what it has finished of one batch."""
+    """The folder of one batch in the state folder: the worker's logs, and what it has finished unless that is kept elsewhere."""
     return state_dir / "checkpoints" / partition_key / f"{protocol}-r{repeat}"
+
+
+def checkpoint_location(root: str, partition_key: str, protocol: str, repeat: int) -> str:
+    """Where in `root`, a folder or a URL, the worker keeps what it has finished of one batch. Raises ValueError."""
+    return inside(root, partition_key, f"{protocol}-r{repeat}")
 
 
 def configurations_of(batch: Batch, config_ids: frozenset[str] | set[str]) -> tuple[Mapping[str, object], ...]:
@@ -68,23 +77,40 @@ def deployment_of(deployment: Deployment) -> dict[str, object]:
     return dict(deployment.spec)
 
 
+def job_text(job: Job) -> str:
+    """The job as JSON, as the worker reads it."""
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(job)}, indent=2, sort_keys=True) + "\n"
+
+
 def write_job(job: Job, path: Path) -> None:
     """Write the job file, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(job)}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(job_text(job), encoding="utf-8")
 
 
-def read_job(path: Path) -> Plan:
-    """Read and check a job file. Raises JobError."""
+def read_job(source: str | Path) -> Plan:
+    """Read and check a job: a file, an object by its URL, or `-` for standard input. Raises JobError, CheckpointError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(_text_of(str(source)))
     except OSError as error:
-        raise JobError(f"cannot read the job file {path}: {error.strerror}") from error
+        raise JobError(f"cannot read the job file {source}: {error.strerror}") from error
     except ValueError as error:
-        raise JobError(f"the job file {path} is not JSON: {error}") from error
+        raise JobError(f"the job file {source} is not JSON: {error}") from error
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-        raise JobError(f"the job file {path} is not of format {FORMAT}: write it with assets.benchmark.job_file.write_job")
+        raise JobError(f"the job file {source} is not of format {FORMAT}: write it with assets.benchmark.job_file.write_job")
     return plan_of(document)
+
+
+def _text_of(source: str) -> str:
+    if source == STDIN:
+        return sys.stdin.read()
+    if "://" not in source:
+        return Path(source).read_text(encoding="utf-8")
+    folder, _, name = source.rpartition("/")
+    there = open_folder(folder).get(name)
+    if there is None:
+        raise JobError(f"cannot read the job file {source}: there is no such object")
+    return there.content.decode("utf-8")
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:
@@ -96,6 +122,10 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         raise JobError(f"job: missing fields {missing}, unknown fields {unknown}")
     for name in ("partition_key", "deployment_id", "model_path", "checkpoint_dir"):
         _text(document[name], name)
+    try:
+        parse_location(document["checkpoint_dir"])
+    except ValueError as error:
+        raise JobError(f"checkpoint_dir: {error}") from error
     if document["tokenizer_path"] is not None:
         _text(document["tokenizer_path"], "tokenizer_path")
     protocol = PROTOCOLS.get(_text(document["protocol"], "protocol"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assets.benchmark.checkpoint import CheckpointStore
+from assets.benchmark.checkpoint import CheckpointStore, PartialLoadPoint
 from assets.benchmark.engines.process import EngineProcess, free_port
 from assets.benchmark.engines.protocol import EngineError, Launch, PortTakenError
 from assets.benchmark.engines.registry import driver_for
@@ -67,10 +67,14 @@ def request_bounds(protocol: Protocol, concurrency: int) -> tuple[int, int]:
 
 
 class Runner:
-    """Measures the load points of a plan that are not finished yet. `should_stop` is asked a few times a second."""
+    """Measures the load points of a plan that are not finished yet.
 
-    def __init__(self, plan: Plan, store: CheckpointStore, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
+    `should_stop` is asked a few times a second; `work_dir` gets the engine's log.
+    """
+
+    def __init__(self, plan: Plan, store: CheckpointStore, reporter: Reporter, should_stop: Callable[[], bool], work_dir: Path) -> None:
         self._plan = plan
+        self._work_dir = work_dir
         self._store = store
         self._reporter = reporter
         self._should_stop = should_stop
@@ -83,7 +87,7 @@ class Runner:
             CheckpointError: the checkpoint folder cannot be used.
             JobError, TokenizerError: something that the job names cannot be used.
             LoadProcessError, NoAnswerError: the load generator failed.
-            StoppedError: `should_stop` said so; the load point under way is discarded, the finished ones are kept.
+            StoppedError: `should_stop` said so; the load point under way is marked partial, the finished ones are kept.
         """
         points = self._remaining()
         failed = 0
@@ -137,7 +141,7 @@ class Runner:
             engine = EngineProcess(
                 driver_for(self._plan.framework),
                 launch,
-                self._store.directory / "engine.log",
+                self._work_dir / "engine.log",
                 self._plan.job.engine_start_timeout_s,
                 self._while_starting,
             )
@@ -207,13 +211,21 @@ class Runner:
         batch = single(prompts.make([workload.input_tokens] * count, job.seed, nonce), workload.output_tokens)
         rule = StoppingRule(least, self._plan.protocol.precision, point.concurrency) if least < count else None
 
+        done = 0
+
         def on_live(live: Live) -> None:
+            nonlocal done
+            done = live.done
             self._reporter.requests_done(config_id, live.done, count)
 
         before = read_counters(session.endpoint)
         started_at = datetime.now(UTC)
-        with Sampler(engine.pid, rig.gpus) as sampler:
-            result = session.put(batch, ClosedLoop(point.concurrency), on_live=on_live, enough=rule)
+        try:
+            with Sampler(engine.pid, rig.gpus) as sampler:
+                result = session.put(batch, ClosedLoop(point.concurrency), on_live=on_live, enough=rule)
+        except StoppedError:
+            self._mark_partial(point, done, count)
+            raise
         counters = read_counters(session.endpoint).since(before)
         records = result.records
         engine.check_alive()
@@ -234,7 +246,9 @@ class Runner:
             client={**client, "seed": job.seed, "nonce": nonce, "prompts": "token ids" if isinstance(prompts, TokenIdPrompts) else "text"},
             quality_flags=flags_of(statistics, records, counters, limited=bool(client["limited"])),
         )
-        self._store.save(measurement, evidence_lines(records, result.start_ns, statistics.window))
+        counts = self._store.save(measurement, evidence_lines(records, result.start_ns, statistics.window))
+        if counts.measurement_id != measurement.measurement_id:
+            self._reporter.emit("note", text=f"another worker was first with {config_id}: its measurement counts, this one is discarded")
         self._reporter.emit(
             "load_point_finished",
             **about,
@@ -243,6 +257,15 @@ class Runner:
             tpot_p50_ms=_rounded(statistics.tpot_ms.p50),
             output_tokens_per_s=_rounded(statistics.output_tokens_per_s),
             failed=statistics.requests_failed,
+        )
+
+    def _mark_partial(self, point: PlannedLoadPoint, requests_done: int, requests: int) -> None:
+        job = self._plan.job
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._store.mark_partial(
+            PartialLoadPoint(
+                point.config_id, job.partition_key, job.protocol, job.repeat, requests_done, requests, "the worker was asked to stop", now
+            )
         )
 
 

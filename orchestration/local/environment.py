@@ -61,6 +61,7 @@ def process_environment(settings: Settings, endpoints: Endpoints, *, base: Mappi
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
         "DYNO_STATE_DIR": str(state_dir),
+        **({"DYNO_CHECKPOINTS": settings.checkpoints} if settings.checkpoints else {}),
         "DYNO_DATABASE_URL": endpoints.database_url,
         "DYNO_DAGSTER_DATABASE_URL": endpoints.dagster_database_url,
         "DYNO_REDIS_URL": endpoints.redis_url,

@@ -17,6 +17,7 @@ from typing import Self
 import assets
 from assets.benchmark.engines.protocol import CrashedError, EngineDriver, EngineError, Launch, PortTakenError, StartTimeoutError
 from assets.benchmark.guard import guarded
+from assets.benchmark.storage.location import CREDENTIAL_PREFIXES
 
 HEALTH_POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -84,7 +85,8 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=import_environment(),
+                # an engine has no business in the checkpoints
+                env={name: value for name, value in import_environment().items() if not name.startswith(CREDENTIAL_PREFIXES)},
                 start_new_session=True,
             )
         try:

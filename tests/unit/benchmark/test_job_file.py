@@ -57,6 +57,8 @@ def test_only_the_remaining_configurations_go_into_a_job() -> None:
     [
         (lambda d: d.pop("model_path"), r"missing fields \['model_path'\]"),
         (lambda d: d.update(colour="red"), r"unknown fields \['colour'\]"),
+        (lambda d: d.update(checkpoint_dir="https://bucket/x"), "checkpoint_dir: expected a folder"),
+        (lambda d: d.update(checkpoint_dir="s3://key:s3cret@bucket/x"), "checkpoint_dir: expected .* credentials come by the environment"),
         (lambda d: d.update(protocol="quick"), "protocol: 'quick' is unknown; one of standard, demo"),
         (lambda d: d.update(configurations=[]), "at least one is needed"),
         (lambda d: d.update(repeat=-1), "repeat: a whole number of at least 0"),
