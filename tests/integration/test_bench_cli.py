@@ -211,6 +211,18 @@ def test_prompts_may_come_from_a_dataset(url: str, tmp_path: Path) -> None:
     assert document["metrics"]["input_tokens_mean"] == (3 + 2 * 3 + 3 + 2 * 1) / 2
 
 
+@pytest.mark.parametrize("option", ["--json", "--parquet", "--html"])
+def test_a_disk_that_is_full_is_said_in_one_line_and_nothing_is_deleted(url: str, tmp_path: Path, option: str) -> None:
+    target = tmp_path / "result"
+    target.symlink_to("/dev/full")
+    result = bench("--url", url, "--model", "truth", "--requests", "3", "--output-tokens", "4", "--no-calibrate", option, str(target))
+    assert result.returncode == 1
+    assert "full" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert target.is_symlink()
+    assert Path("/dev/full").is_char_device()
+
+
 def test_a_duration_ends_a_closed_loop_and_nothing_else_does(url: str) -> None:
     """A server that answers at once gets far more than the hundred requests of a load point without a duration."""
     result = bench(
