@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from json import loads
 from pathlib import Path
 from statistics import median
@@ -122,6 +123,11 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
         find_max_load=find_max_load, repeats=repeats, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
         requests=requests, duration=duration, precision=precision,
     )  # fmt: skip
+    outputs = {"--json": None if json in {None, STANDARD_OUTPUT} else Path(json or ""), "--parquet": parquet, "--html": html}
+    for option, path in outputs.items():
+        with _output(option, path):
+            if path is not None:
+                path.open("ab").close()  # before anything is measured for it
     traced = _trace(trace, requests, trace_speed)
     load = _load(
         concurrency=concurrency, ramp_s=ramp_s, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, arrival=arrival,
@@ -159,9 +165,11 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
                 subject.seed = seed + repeat  # other prompts and other instants, or only a part of the variance would show
                 runs.append(screen.measure(subject, load, objectives))
             document = {**runs[0].document, **_repeated(runs)}
-    _write(document, runs, json, parquet, html)
-    if json != STANDARD_OUTPUT:
+    if json == STANDARD_OUTPUT:
+        console.print_json(document)
+    else:
         _print(document, runs)
+    _write(document, runs, outputs)
     if all(run.statistics.requests_completed == 0 for run in runs):
         record = next(record for record in runs[0].result.records if record.failure is not None)
         raise BenchError(f"not one request completed; the first failed with {record.failure}: {record.detail}")
@@ -348,11 +356,20 @@ def _repeated(runs: Sequence[Run]) -> dict[str, Any]:
     return {"repeats": [{"metrics": d["metrics"], "requests": d["requests"]} for d in documents], "between_runs": between_runs(documents)}
 
 
-def _write(document: Mapping[str, Any], runs: Sequence[Run], json: str | None, parquet: Path | None, html: Path | None) -> None:
-    if json == STANDARD_OUTPUT:
-        console.print_json(document)
-    elif json is not None:
-        console.write_json(Path(json), document)
+@contextmanager
+def _output(option: str, path: Path | None) -> Iterator[None]:
+    """Turns an error about a file that was asked for into a BenchError."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(f"{option} {path} cannot be written: {error.strerror or error}") from error
+
+
+def _write(document: Mapping[str, Any], runs: Sequence[Run], outputs: Mapping[str, Path | None]) -> None:
+    json, parquet, html = outputs["--json"], outputs["--parquet"], outputs["--html"]
+    with _output("--json", json):
+        if json is not None:
+            console.write_json(json, document)
     if parquet is None and html is None:
         return
     from assets.reporting import bench_report, bench_requests  # noqa: PLC0415  # slow to import
@@ -363,10 +380,12 @@ def _write(document: Mapping[str, Any], runs: Sequence[Run], json: str | None, p
         )
         for number, run in enumerate(runs, 1)
     ]
-    if parquet is not None:
-        bench_requests.write_requests(parquet, reported)
-    if html is not None:
-        html.write_text(bench_report.render(document, reported), encoding="utf-8")
+    with _output("--parquet", parquet):
+        if parquet is not None:
+            bench_requests.write_requests(parquet, reported)
+    with _output("--html", html):
+        if html is not None:
+            html.write_text(bench_report.render(document, reported), encoding="utf-8")
 
 
 def _title(run: Run, number: int, count: int) -> str:
