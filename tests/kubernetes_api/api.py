@@ -180,7 +180,7 @@ class Api:
         if request.method == "GET":
             if request.query.get("watch") in {"true", "1", "True"}:
                 return await self._watch(request, target, matches)
-            items = self._store.list(target.resource, target.namespace, matches)
+            items = self._store.find(target.resource, target.namespace, matches)
             return web.json_response(self._listed(target.resource, items))
         if request.method == "POST" and target.resource.namespaced and target.namespace is not None:
             self._store.get(NAMESPACES, "", target.namespace)
@@ -191,7 +191,7 @@ class Api:
             self._collect_absent_owners(target.resource, created)
             return web.json_response(created, status=201)
         if request.method == "DELETE" and target.resource.namespaced:
-            items = self._store.list(target.resource, target.namespace, matches)
+            items = self._store.find(target.resource, target.namespace, matches)
             options = await _delete_options(request)
             for item in items:
                 delete(self._store, target.resource, item, options.get("gracePeriodSeconds"))
@@ -286,7 +286,7 @@ class Api:
             await stream.prepare(request)
             await _send(stream, "ERROR", error.status)
             return stream
-        start = [] if since is not None else self._store.list(target.resource, target.namespace, matches)
+        start = [] if since is not None else self._store.find(target.resource, target.namespace, matches)
         timeout_s = float(request.query.get("timeoutSeconds", "1800"))
         await stream.prepare(request)
         with self._streams.opened("watch", request):
@@ -299,7 +299,7 @@ class Api:
                     while True:
                         await _send_change(stream, await queue.get(), target, matches)
             except (TimeoutError, ConnectionResetError):
-                return stream
+                pass  # the time is up, or the watcher has gone
             finally:
                 self._store.unwatch(queue)
         return stream

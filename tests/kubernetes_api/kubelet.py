@@ -423,7 +423,7 @@ class Kubelet:
 
     def on(self, node: str) -> list[Object]:
         """Pods bound to a node."""
-        return self.store.list(PODS, matches=lambda pod: pod["spec"].get("nodeName") == node)
+        return self.store.find(PODS, matches=lambda pod: pod["spec"].get("nodeName") == node)
 
     def _changed(self, change: Change) -> None:
         if change.resource != PODS:

@@ -41,12 +41,12 @@ class Scheduler:
             change.resource == PODS and (change.kind != "MODIFIED" or pod["status"]["phase"] in TERMINAL)
         )
         if concerns:
-            for waiting in self._store.list(PODS, matches=_waits):
+            for waiting in self._store.find(PODS, matches=_waits):
                 self._schedule(waiting)
 
     def _schedule(self, pod: Object) -> None:
-        nodes = self._store.list(NODES)
-        bound = self._store.list(PODS, matches=_holds_resources)
+        nodes = self._store.find(NODES)
+        bound = self._store.find(PODS, matches=_holds_resources)
         reasons: Counter[str] = Counter()
         fitting: list[Object] = []
         for node in nodes:
@@ -66,7 +66,7 @@ class Scheduler:
             self._bind(pod, max(fitting, key=lambda node: preference(pod, node)))
 
     def _has_claim(self, namespace: str, name: str) -> bool:
-        return any(claim["metadata"]["name"] == name for claim in self._store.list(CLAIMS, namespace))
+        return any(claim["metadata"]["name"] == name for claim in self._store.find(CLAIMS, namespace))
 
     def _refuse(self, pod: Object, message: str) -> None:
         uid = pod["metadata"]["uid"]

@@ -67,7 +67,7 @@ class Store:
             raise errors.not_found(resource, name)
         return item
 
-    def list(self, resource: Resource, namespace: str | None = None, matches: Matcher | None = None) -> list[Object]:
+    def find(self, resource: Resource, namespace: str | None = None, matches: Matcher | None = None) -> list[Object]:
         """Ordered by namespace and name, as the real API lists."""
         found = [
             item

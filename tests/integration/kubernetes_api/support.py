@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import kubernetes.client
 import kubernetes_validate
@@ -22,7 +22,7 @@ POLITE: Final = "trap 'echo bye; exit 0' TERM; echo hello; sleep 600 & wait"
 # Cannot be told.
 STUBBORN: Final = "trap '' TERM; echo hello; while true; do sleep 1; done"
 
-Pod = kubernetes.client.V1Pod
+Pod: TypeAlias = kubernetes.client.V1Pod
 
 
 def container(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:

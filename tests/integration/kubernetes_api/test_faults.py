@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import kubernetes.watch
@@ -57,6 +58,12 @@ def last_seen(cluster: FakeCluster, name: str, act: Callable[[], None]) -> Pod:
     seen = list(stream)
     assert seen[-1]["type"] == "DELETED"
     return seen[-1]["object"]
+
+
+def waits_for(reason: str, found: Pod) -> bool:
+    """Whether the container waits for this reason."""
+    statuses = found.status.container_statuses
+    return bool(statuses) and statuses[0].state.waiting.reason == reason
 
 
 def disruption(found: Pod) -> tuple[str, str, str]:
@@ -182,12 +189,7 @@ def test_an_image_that_cannot_be_pulled_backs_off_for_ever(cluster: FakeCluster)
     create(cluster, pod("typo", {"name": "main", "image": "ghcr.io/dyno/wroker:1"}))
     seen = set()
     for reason in ("ErrImagePull", "ImagePullBackOff", "ErrImagePull"):
-        found = when(
-            cluster,
-            "typo",
-            lambda each, reason=reason: each.status.container_statuses and each.status.container_statuses[0].state.waiting.reason == reason,
-            reason,
-        )
+        found = when(cluster, "typo", partial(waits_for, reason), reason)
         assert found.status.phase == "Pending"  # https://github.com/kubernetes/kubernetes/issues/66828
         seen.add(found.status.container_statuses[0].state.waiting.message)
     problem = 'failed to resolve reference "ghcr.io/dyno/wroker:1": ghcr.io/dyno/wroker:1: not found'

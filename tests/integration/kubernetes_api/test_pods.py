@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import kubernetes.watch
 import psutil
@@ -156,7 +157,7 @@ def test_a_taken_name_is_409_and_a_generated_name_is_new(cluster: FakeCluster) -
         ({"containers": [container("true"), container("true")]}, 'Duplicate value: "main"'),
     ],
 )
-def test_a_pod_that_is_none_is_422(cluster: FakeCluster, change: dict[str, object], said: str) -> None:
+def test_a_pod_that_is_none_is_422(cluster: FakeCluster, change: dict[str, Any], said: str) -> None:
     with pytest.raises(ApiException) as caught:
         create(cluster, pod("bad", container("true"), **change))
     assert caught.value.status == 422

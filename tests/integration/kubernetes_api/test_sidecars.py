@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,7 +133,7 @@ def test_a_deleted_pod_ends_its_sidecars_last_and_in_reverse_order(cluster: Fake
     with running_cluster(ClusterSpec(images=(ImageSpec("busybox"),), claims=claims), cluster.folder) as other:
         create(other, pod("trio", says("main"), initContainers=sidecars, volumes=volumes))
         for name in ("one", "two", "main"):
-            eventually(lambda name=name: _has_said_hello(other, name), f"{name} runs")
+            eventually(partial(_has_said_hello, other, name), f"{name} runs")
         other.core().delete_namespaced_pod("trio", NAMESPACE)
         gone(other, "trio")
     assert (cluster.folder / "shared" / "ends").read_text().split() == ["main", "two", "one"]
