@@ -225,6 +225,8 @@ class Api:
             new = await _patched(request, old)
         elif request.method == "PUT":
             new = {**await request.json(), "kind": target.resource.kind, "apiVersion": target.resource.api_version}
+            # The same instant can be written in several ways.
+            new["metadata"] = {**new["metadata"], **{field: old["metadata"][field] for field in ("uid", "creationTimestamp")}}
         else:
             raise errors.method_not_allowed(f"{request.method} is not supported on {target.resource.plural} here")
         if target.resource == SECRETS:

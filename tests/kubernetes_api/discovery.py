@@ -16,7 +16,8 @@ def discovery(path: str, version: str) -> Object | None:
     groups = sorted({resource.group for resource in RESOURCES if resource.group})
     if path == "/version":
         major, minor = version.split(".")[:2]
-        return {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0+fake", "platform": "linux/amd64"}
+        unknown = dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion"), "")
+        return {**unknown, "major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0+fake", "platform": "linux/amd64"}
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if path == "/apis":

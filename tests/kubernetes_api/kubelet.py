@@ -143,8 +143,11 @@ class PodWorker:
                     sidecars.append(asyncio.create_task(self._supervise(container)))
                     while not container.started:  # noqa: ASYNC110  # it may have ended before a waiter of an event looks
                         await asyncio.sleep(POLL_S)
-                elif not await self._initialize(container):
-                    return
+                else:
+                    await self._supervise(container)
+                    if container.state["terminated"]["exitCode"] != 0:
+                        await self._stop_sidecars(sidecars)
+                        return
             async with asyncio.TaskGroup() as group:
                 for container in self.main:
                     group.create_task(self._supervise(container))
@@ -153,27 +156,22 @@ class PodWorker:
             for sidecar in sidecars:
                 sidecar.cancel()
 
-    async def _initialize(self, container: Container) -> bool:
-        await self._supervise(container)
-        succeeded: bool = container.state["terminated"]["exitCode"] == 0
-        if not succeeded:
-            await self._stop_sidecars([])
-        return succeeded
-
     async def _stop_sidecars(self, supervisors: Sequence[asyncio.Task[None]]) -> None:
         """The pod is done: sidecars end in reverse order of their start, within the pod's grace period."""
         for supervisor in supervisors:
             supervisor.cancel()
+        if self._starting:
+            await asyncio.wait(self._starting)
         self._kill_at = time.monotonic() + self._pod["spec"]["terminationGracePeriodSeconds"]
         await self._terminate_sidecars()
 
     async def _kill(self) -> None:
         """The end from outside."""
-        running = [container for container in self.main if container.runs]
+        running = [container for container in self.containers if container.role != "sidecar" and container.runs]
         for container in running:
             self._kubelet.recorder.record(self._pod, NORMAL, "Killing", f"Stopping container {container.name}", _path(container))
             container.signal(signal.SIGTERM)
-        await self._gone([*running, *(each for each in self.init if each.role == "init")])
+        await self._gone(running)
         await self._terminate_sidecars()
 
     async def _terminate_sidecars(self) -> None:

@@ -139,6 +139,28 @@ def test_a_deleted_pod_ends_its_sidecars_last_and_in_reverse_order(cluster: Fake
     assert (cluster.folder / "shared" / "ends").read_text().split() == ["main", "two", "one"]
 
 
+def test_a_failed_init_container_ends_the_sidecar_before_it_for_good(cluster: FakeCluster) -> None:
+    init = [container(POLITE, "engine", restartPolicy="Always"), container("sleep 0.3; exit 9", "init")]
+    create(cluster, pod("blocked", container("echo never"), initContainers=init))
+    found = in_phase(cluster, "blocked", "Failed")
+    assert (terminated(found, "init").exit_code, terminated(found, "engine").exit_code) == (9, 0)
+    assert found.status.init_container_statuses[0].restart_count == 0
+    assert not cluster.processes()
+
+
+def test_a_pod_deleted_while_it_initializes_asks_its_init_container(cluster: FakeCluster) -> None:
+    create(cluster, pod("early", container("echo never"), initContainers=[container(POLITE, "init")], terminationGracePeriodSeconds=600))
+    eventually(lambda: _init_runs(cluster, "early"), "the init container runs")
+    cluster.core().delete_namespaced_pod("early", NAMESPACE)
+    gone(cluster, "early")  # in far less than its grace period
+    assert not cluster.processes()
+
+
+def _init_runs(cluster: FakeCluster, name: str) -> bool:
+    [status] = read(cluster, name).status.init_container_statuses or [None]
+    return status is not None and status.state.running is not None and "hello" in log(cluster, name, container="init")
+
+
 def _has_said_hello(cluster: FakeCluster, name: str) -> bool:
     statuses = [*(read(cluster, "trio").status.init_container_statuses or []), *(read(cluster, "trio").status.container_statuses or [])]
     started = any(each.name == name and each.state.running for each in statuses)
