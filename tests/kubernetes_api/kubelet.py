@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +76,7 @@ class PodWorker:
         self._helpers: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(_report)
 
     @property
     def containers(self) -> list[Container]:
@@ -124,11 +128,13 @@ class PodWorker:
 
     def _remove_if_asked(self) -> None:
         """An ended pod stays until somebody deletes it."""
-        if self._dead_node or self._ending is None or not self._ending.remove:
-            return
-        with contextlib.suppress(errors.ApiError):
-            if self._store.get(*self.address)["metadata"]["uid"] == self._pod["metadata"]["uid"]:
-                self._store.remove(*self.address)
+        asked = self._ending is not None and self._ending.remove
+        if asked and not self._dead_node and self._current() is not None:
+            self._store.remove(*self.address)
+
+    def _current(self) -> Object | None:
+        """The pod as it is stored; None when it is gone, whatever has its name now."""
+        return self._store.by_uid(self._pod["metadata"]["uid"])
 
     def clean(self) -> None:
         """The pod object is gone: so are its volumes. Its logs stay, for whoever reads a failed test."""
@@ -284,8 +290,7 @@ class PodWorker:
     async def _environment(self, container: Container, image: ImageSpec) -> dict[str, str]:
         while True:
             try:
-                pod = self._store.get(*self.address)
-                variables = environment(self._store, pod, container.spec, image, self._files)
+                variables = environment(self._store, self._current() or self._pod, container.spec, image, self._files)
             except ConfigError as error:
                 container.wait("CreateContainerConfigError", str(error))
                 self._event(container, WARNING, "Failed", f"Error: {error}")
@@ -365,9 +370,8 @@ class PodWorker:
             for container in self.containers:
                 if "waiting" in container.state and container.role != "init":
                     container.lost()
-        with contextlib.suppress(errors.ApiError):
-            if self._store.get(*self.address)["metadata"]["uid"] == self._pod["metadata"]["uid"]:
-                self._store.update(*self.address, lambda pod: self._write_status(pod, terminal=terminal))
+        if self._current() is not None:
+            self._store.update(*self.address, lambda pod: self._write_status(pod, terminal=terminal))
 
     def _write_status(self, pod: Object, *, terminal: bool) -> None:
         status, ending = pod["status"], self._ending
@@ -379,8 +383,7 @@ class PodWorker:
             status |= {"reason": ending.reason, **({"message": ending.message} if ending.message else {})}
         if terminal and ending is not None and ending.condition is not None:
             set_condition(status, ending.condition)
-        unfinished = ending is not None and not terminal and phase in TERMINAL
-        if status["phase"] not in TERMINAL and not unfinished:
+        if status["phase"] not in TERMINAL and (terminal or phase not in TERMINAL):
             status["phase"] = phase
         status.setdefault("startTime", now())
         status |= {"hostIP": LOOPBACK, "hostIPs": [{"ip": LOOPBACK}], "podIP": self._loopback, "podIPs": [{"ip": self._loopback}]}
@@ -408,7 +411,7 @@ class Kubelet:
         self.workers: dict[str, PodWorker] = {}
         self.under_pressure: dict[str, str] = {}
         self.unreachable: set[str] = set()
-        self._last_address = 0
+        self._last_loopback = int(IPv4Address(LOOPBACK)) + 0x10000 + secrets.randbelow(0xF00000)  # clusters side by side do not meet
         store.subscribe(self._changed)
 
     def worker(self, namespace: str, name: str) -> PodWorker:
@@ -462,9 +465,14 @@ class Kubelet:
     def _address(self) -> str:
         if not self.spec.private_loopback:
             return LOOPBACK
-        self._last_address += 1
-        high, low = divmod(self._last_address, 250)
-        return f"127.{1 + high // 250}.{high % 250}.{1 + low}"
+        self._last_loopback += 1
+        return str(IPv4Address(self._last_loopback))
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A mistake of the fake goes to the server's log at once."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        traceback.print_exception(error)
 
 
 def _backoffs(first_s: float) -> Iterator[float]:

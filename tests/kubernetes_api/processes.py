@@ -88,8 +88,10 @@ class ContainerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """To the first process alone, as a container runtime does."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # Not Popen.send_signal: it polls, and so takes the exit status from asyncio's child watcher, which then reports 255.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL to the first process; the rest follows."""

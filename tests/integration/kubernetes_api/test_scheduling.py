@@ -121,14 +121,21 @@ def test_a_pod_without_its_claim_or_priority_class_does_not_run(gpus: FakeCluste
 def test_two_pods_listen_on_one_port_with_loopbacks_of_their_own(tmp_path: Path) -> None:
     spec = ClusterSpec(images=(project_image("python"),), private_loopback=True)
     serve = "import http.server, sys; http.server.HTTPServer((sys.argv[1], 48123), http.server.SimpleHTTPRequestHandler).handle_request()"
-    fetch = "import sys, urllib.request; print(urllib.request.urlopen('http://' + sys.argv[1] + ':48123').status)"
+    fetch = (
+        "import socket, sys, time\n"
+        "while True:\n"
+        "    try:\n"
+        "        socket.create_connection((sys.argv[1], 48123)).close()\n"
+        "        break\n"
+        "    except ConnectionRefusedError:\n"
+        "        time.sleep(0.05)\n"
+    )
 
     def python(name: str, code: str, **fields: Any) -> dict[str, Any]:
         return {"name": name, "image": "python:3", "command": ["python", "-c", code, "127.0.0.1"], **fields}
 
     with running_cluster(spec, tmp_path) as cluster:
-        retry = f"import time; time.sleep(1); {fetch}"
         for name in ("a", "b"):
-            create(cluster, pod(name, python("serve", serve), python("fetch", retry)))
+            create(cluster, pod(name, python("serve", serve), python("fetch", fetch)))
         addresses = {in_phase(cluster, name, "Succeeded").status.pod_ip for name in ("a", "b")}
         assert len(addresses) == 2

@@ -98,6 +98,7 @@ def test_a_sidecar_that_crashes_is_restarted_beside_the_main_container(cluster: 
     main = container("until [ $(wc -l < /work/starts) = 2 ]; do sleep 0.1; done", volumeMounts=mounts)
     create(cluster, pod("pair", main, initContainers=[engine], volumes=[{"name": "work", "emptyDir": {}}]))
     when(cluster, "pair", lambda each: each.status.phase == "Running", "runs")
+    eventually(lambda: "hello" in log(cluster, "pair", container="engine"), "the engine has begun")
     cluster.signal("pair", "engine", 11)
     found = in_phase(cluster, "pair", "Succeeded")
     [status] = found.status.init_container_statuses
