@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,12 +38,13 @@ FORMAT = "dyno-bench/1"
 MAX_WARMUP_REQUESTS = 10
 PROBE_TOKENS = 16
 MIN_REQUESTS_A_RATE = 100
+MODELS_TIMEOUT_S = 10.0
 # A closed loop that ends by time gets at most so many: their bodies are made beforehand.
 MAX_REQUESTS = 100_000
 # Answers under load are no faster than in the warm-up, but for noise.
 SPEED_UP = 1.5
 ADVICE = {
-    "connect": "is the server up, and is this its address and port?",
+    "connect": "is the server up, and is this its address, port and protocol (http or https)?",
     "timeout": "it may still be loading its model; wait, or give more time with --timeout-s",
 }
 
@@ -69,7 +71,7 @@ class Load:
     """How it is asked: `concurrency` streams, or arrivals along `profile`, or - with neither - at the trace's instants.
 
     `requests` is how many at most (None: as many as `duration_s` takes); from `least` on the load point ends once its percentiles are known
-    to `precision`. `duration_s` ends it too.
+    to `precision`. `duration_s` ends it too. `unbounded`: as many streams as there are requests, so that no concurrency was asked for.
     """
 
     requests: int | None
@@ -81,6 +83,7 @@ class Load:
     duration_s: float | None = None
     least: int | None = None
     precision: float = 0.05
+    unbounded: bool = False
 
     @property
     def rate_per_s(self) -> float | None:
@@ -196,7 +199,15 @@ class Bench:
         count = min(load.concurrency or MAX_WARMUP_REQUESTS, MAX_WARMUP_REQUESTS)
         conversations = self._synthetic(count, nonce) if self.workload.dataset is not None else self._conversations(count, nonce)
         records = self.session.put(conversations, ClosedLoop(count), processes=1).records
+        self._correct_prompts(records, count)
         return min((record.e2e_ms for record in records if record.failure is None and record.e2e_ms), default=0.0) / 1e3
+
+    def _correct_prompts(self, records: Sequence[RequestRecord], count: int) -> None:
+        """Two short probes have sized the words: what the server counts for prompts of the asked length is the better measure."""
+        work = self.workload
+        counted = [record.input_tokens for record in records if record.input_tokens is not None]
+        if isinstance(self.prompts, TextPrompts) and counted and work.turns == 1 and work.dataset is None and not work.trace:
+            self.prompts = self.prompts.corrected(fmean(work.input_tokens.sample(count, self.seed)), fmean(counted))
 
     def _conversations(self, count: int, nonce: int) -> list[Conversation]:
         work = self.workload
@@ -229,9 +240,10 @@ class Bench:
         own = work.dataset is not None or bool(work.trace)
         thinking = work.turns > 1 and work.think_s > 0
         return Asked(
-            concurrency=None if load.concurrency is None or thinking else _streams(load),
+            concurrency=None if load.concurrency is None or load.unbounded or thinking else _streams(load),
             input_tokens=None if own or work.turns > 1 else work.input_tokens.fixed,
             output_tokens=None if own or not self.fixed_length else work.output_tokens.fixed,
+            scheduled_s=0.0 if load.profile is None else load.profile.points[-1][0],
         )
 
     def _expected_cache_share(self) -> float:
@@ -289,6 +301,10 @@ def open_bench(
         except CalibrationError as again:
             raise BenchError(_explain(session, again)) from again
         notes.append(f"the server does not take {', '.join(api.fixed_length)}: answers may end early, so their lengths differ")
+    with suppress(NoAnswerError):
+        served = served_models(session.endpoint, min(timeout_s, MODELS_TIMEOUT_S))
+        if served and model not in served:
+            notes.append(f"the server answers to any model name: it serves {', '.join(served)}, not {model!r}")
     return Bench(url, session, prompts, tokenizer, workload, seed, calibrated, processes, fixed_length, notes)
 
 
@@ -359,6 +375,13 @@ def at_concurrency(load: Load, concurrency: int) -> Load:
     return replace(load, concurrency=concurrency, requests=max(load.requests, STEADY_REQUESTS_PER_STREAM * concurrency))
 
 
+def profile_text(points: Sequence[Sequence[float]]) -> str:
+    """An open loop's rate for a person: `20 req/s`, `5 to 50 req/s`, `5, 10, 20 req/s`."""
+    rates = [f"{rate:.4g}" for _, rate in points]
+    steps = [rate for rate, after in zip(rates, [*rates[1:], ""], strict=True) if rate != after]
+    return f"{(', ' if len(points) > 2 else ' to ').join(steps)} req/s"
+
+
 def load_document(load: Load, arrivals: Arrivals) -> dict[str, Any]:
     """How the load was put."""
     mode = "closed" if isinstance(arrivals, ClosedLoop) else "trace" if load.profile is None else "open"
@@ -407,7 +430,11 @@ def statistics_document(statistics: LoadStatistics) -> dict[str, Any]:
 
 
 def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics. Empty for one run."""
+    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics.
+
+    Of runs in which something completed; empty for fewer than two of them.
+    """
+    documents = [document for document in documents if document["requests"]["completed"]]
     if len(documents) < 2:
         return {}
     from scipy.stats import t as student_t  # noqa: PLC0415  # half a second, for repeated runs only
@@ -419,7 +446,7 @@ def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if len(values) > 1:
             mean, deviation = fmean(values), stdev(values)
             half = float(student_t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-            found[name] = {"mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
+            found[name] = {"runs": len(values), "mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
     return found
 
 

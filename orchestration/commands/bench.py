@@ -23,6 +23,7 @@ from assets.benchmark.bench import (
     between_runs,
     closed_loop_requests,
     open_bench,
+    profile_text,
 )
 from assets.benchmark.load.api_formats import API_FORMATS, COMPLETIONS
 from assets.benchmark.load.arrivals import RateProfile
@@ -34,6 +35,7 @@ from assets.benchmark.load.objectives import HELP as OBJECTIVES_HELP
 from assets.benchmark.load.objectives import Objective, missed, parse_objectives
 from assets.benchmark.load.prompts import ModelTokenizer
 from assets.benchmark.load.session import Live
+from assets.benchmark.load.statistics import QUALITY_FLAGS
 from assets.benchmark.load.traces import TracedRequest, read_trace
 from assets.benchmark.measurement import evidence_lines
 from orchestration import console
@@ -120,7 +122,8 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     if find_max_load and not objectives:
         raise BenchError("--find-max needs --slo: the objectives that the load must meet, e.g. --slo 'ttft_p90<=300,tpot_p90<=50'")
     _check_combination(
-        find_max_load=find_max_load, repeats=repeats, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
+        find_max_load=find_max_load, repeats=repeats, turns=turns, think_time_s=think_time_s, arrival=arrival,
+        burstiness=burstiness, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
         requests=requests, duration=duration, precision=precision,
     )  # fmt: skip
     outputs = {"--json": None if json in {None, STANDARD_OUTPUT} else Path(json or ""), "--parquet": parquet, "--html": html}
@@ -170,9 +173,11 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     else:
         _print(document, runs)
     _write(document, runs, outputs)
-    if all(run.statistics.requests_completed == 0 for run in runs):
-        record = next(record for record in runs[0].result.records if record.failure is not None)
-        raise BenchError(f"not one request completed; the first failed with {record.failure}: {record.detail}")
+    for run in runs:
+        sent, completed = run.statistics.requests_sent, run.statistics.requests_completed
+        if completed < sent / 2:
+            record = next(record for record in run.result.records if record.failure is not None)
+            raise BenchError(f"only {completed} of {sent} requests completed; the first that failed: {record.failure}, {record.detail}")
 
 
 def _extra_body(text: str | None) -> dict[str, Any]:
@@ -190,6 +195,10 @@ def _check_combination(
     *,
     find_max_load: bool,
     repeats: int,
+    turns: int,
+    think_time_s: float,
+    arrival: str,
+    burstiness: float,
     throughput: bool,
     rate: float | None,
     rate_to: float | None,
@@ -207,6 +216,8 @@ def _check_combination(
             precision is not None and bool(throughput or rate or stages or trace),
             "--precision ends a closed loop: an open one has its length; leave it out, or give --concurrency",
         ),
+        (think_time_s > 0 and turns == 1, "--think-time-s is a pause between turns: give --turns too"),
+        (burstiness != 1 and arrival != "gamma", "--burstiness is of --arrival gamma: give that too"),
         (stages is not None and (requests or duration) is not None, "--stages say how long they are: leave --requests and --duration out"),
         (rate_to is not None and requests is not None, "--rate-to has a --duration, from which the requests follow: leave --requests out"),
     ):
@@ -222,19 +233,28 @@ class _Screen:
 
     def measure(self, subject: Bench, load: Load, objectives: Sequence[Objective]) -> Run:
         title = f"{self._model} at {_describe(load)}"
-        task = self._bar.add_task(f"{title}: calibrating the client, warming up", total=None)
+        first = "calibrating the client, warming up" if subject.calibrated else "warming up"
+        task = self._bar.add_task(f"{title}: {first}", total=None)
+        last: list[Live] = []
 
         def on_live(live: Live) -> None:
             known = [record.ttft_ms for record in live.sample if record.ttft_ms is not None]
             failed = sum(record.failure is not None for record in live.sample)
             first_token = f", TTFT p50 {median(known):.0f} ms" if known else ""
             errors = f", [red]{failed} failed[/red]" if failed else ""
-            rate = f"{live.done / max(live.elapsed_s, 1e-9):.1f} req/s"
+            last[:] = [live]
+            completed = live.done * (1 - failed / len(live.sample)) if live.sample else 0.0
+            rate = f"{completed / max(live.elapsed_s, 1e-9):.1f} req/s"
             by_time = load.requests is None and load.duration_s is not None
             total, done = (load.duration_s, live.elapsed_s) if by_time else (live.total, live.done)
             self._bar.update(task, total=total, completed=done, description=f"{title}: {rate}{first_token}{errors}")
 
-        run = subject.measure(load, objectives, on_live)
+        try:
+            run = subject.measure(load, objectives, on_live)
+        except (KeyboardInterrupt, SystemExit):
+            done = last[0].done if last else 0
+            console.warn(f"interrupted after {done} requests at {_describe(load)}: nothing is written of an unfinished load point")
+            raise
         sent = run.statistics.requests_sent
         self._bar.update(task, total=sent, completed=sent, description=title)
         return run
@@ -243,7 +263,7 @@ class _Screen:
 def _describe(load: Load) -> str:
     if load.concurrency is not None:
         return f"concurrency {load.concurrency}"
-    return "the trace's pace" if load.rate_per_s is None else f"{load.rate_per_s:.4g} req/s"
+    return "the trace's pace" if load.profile is None else profile_text(load.profile.points)
 
 
 def _trace(path: Path | None, limit: int | None, speed: float) -> tuple[TracedRequest, ...]:
@@ -288,7 +308,7 @@ def _load(
     streams = concurrency or 1
     if throughput:
         count = requests or DEFAULT_REQUESTS
-        return Load(count, concurrency=count, duration_s=duration)
+        return Load(count, concurrency=count, duration_s=duration, unbounded=True)
     if duration is not None and requests is None:
         least = None if precision is None else DEFAULT_REQUESTS
         return Load(None, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
@@ -316,7 +336,10 @@ def _search(subject: Bench, load: Load, objectives: Sequence[Objective], screen:
     by_rate = load.profile is not None
 
     def measure(level: float) -> tuple[tuple[str, ...], Run]:
-        run = screen.measure(subject, at_rate(load, level) if by_rate else at_concurrency(load, int(level)), objectives)
+        run_load = at_rate(load, level) if by_rate else at_concurrency(load, int(level))
+        run = screen.measure(subject, run_load, objectives)
+        if "connect" in run.document["failures"]:
+            raise BenchError(f"the server went away during the probe at {_describe(run_load)}: no search without it")
         limited = [f"client_limited: {reason}" for reason in run.document["client"]["limited"]]
         return (*missed(run.statistics, objectives), *limited), run
 
@@ -353,7 +376,14 @@ def _repeated(runs: Sequence[Run]) -> dict[str, Any]:
     if len(runs) < 2:
         return {}
     documents = [run.document for run in runs]
-    return {"repeats": [{"metrics": d["metrics"], "requests": d["requests"]} for d in documents], "between_runs": between_runs(documents)}
+    flags = dict.fromkeys(flag for document in documents for flag in document["quality_flags"])
+    told = ("requests", "failures", "metrics", "quality_flags")
+    return {
+        "quality_flags": list(flags),
+        "flag_explanations": {flag: QUALITY_FLAGS[flag] for flag in flags},
+        "repeats": [{name: document[name] for name in told} for document in documents],
+        "between_runs": between_runs(documents),
+    }
 
 
 @contextmanager
@@ -390,13 +420,7 @@ def _write(document: Mapping[str, Any], runs: Sequence[Run], outputs: Mapping[st
 
 def _title(run: Run, number: int, count: int) -> str:
     load = run.document["load"]
-    at = (
-        f"concurrency {load['concurrency']}"
-        if load["concurrency"]
-        else f"{load['rate_per_s']:.4g} req/s"
-        if load["rate_per_s"]
-        else "trace"
-    )
+    at = f"concurrency {load['concurrency']}" if load["concurrency"] else profile_text(load["profile"]) if load["profile"] else "trace"
     return at if count == 1 else f"{number}: {at}"
 
 
@@ -426,14 +450,26 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
         ("schedule lag, p50 / p99, ms", f"{_text(client['schedule_lag_ms']['p50'], 3)} / {_text(client['schedule_lag_ms']['p99'], 3)}"),
     ]
     console.print_table("Throughput, and the client itself", ("", "value"), throughput)
-    if "between_runs" in document:
+    if "repeats" in document:
+        of_runs = [
+            (
+                number,
+                " / ".join(str(run["requests"][name]) for name in ("sent", "completed", "failed")),
+                *(_rounded(run["metrics"][name]["p90"]) for name in ("ttft_ms", "tpot_ms", "e2e_ms")),
+                _rounded(run["metrics"]["output_tokens_per_s"]),
+            )
+            for number, run in enumerate(document["repeats"], 1)
+        ]
+        columns = ("run", "sent / completed / failed", "TTFT p90", "TPOT p90", "e2e p90", "output tokens/s")
+        console.print_table("Each run (the tables above are of the first)", columns, of_runs)
+    if document.get("between_runs"):
         shown = ("ttft_ms.p90", "tpot_ms.p90", "e2e_ms.p90", "output_tokens_per_s")
         spread = [
-            (name, *(_rounded(document["between_runs"][name][key]) for key in ("mean", "sd")))
+            (name, *(_rounded(document["between_runs"][name][key]) for key in ("mean", "sd")), document["between_runs"][name]["runs"])
             for name in shown
             if name in document["between_runs"]
         ]
-        console.print_table(f"Between {len(runs)} runs", ("", "mean", "standard deviation"), spread)
+        console.print_table(f"Between {len(runs)} runs", ("", "mean", "standard deviation", "of runs"), spread)
     for flag, explanation in document["flag_explanations"].items():
         console.warn(f"{flag}: {explanation}")
     for reason in client["limited"]:
@@ -441,13 +477,17 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
 
 
 def _best_title(search: Mapping[str, Any]) -> str:
-    return f"{search['by']} {search['max'] if search['max'] is not None else search['probes'][0]['load']:.4g}"
+    return _level(search, search["max"] if search["max"] is not None else search["probes"][0]["load"])
+
+
+def _level(search: Mapping[str, Any], load: float) -> str:
+    return f"{load:.4g} req/s" if search["by"] == "rate_per_s" else f"concurrency {load:.0f}"
 
 
 def _print_search(search: Mapping[str, Any]) -> None:
     rows = [
         (
-            _rounded(probe["load"]),
+            _level(search, probe["load"]),
             *(_rounded(probe["metrics"][metric]["p90"]) for metric in ("ttft_ms", "tpot_ms")),
             _rounded(probe["metrics"]["output_tokens_per_s"]),
             _rounded(probe["goodput_per_s"]),
@@ -455,12 +495,14 @@ def _print_search(search: Mapping[str, Any]) -> None:
         )
         for probe in search["probes"]
     ]
-    columns = (search["by"], "TTFT p90", "TPOT p90", "output tok/s", "goodput req/s", f"met {', '.join(search['objectives'])}")
+    columns = ("load", "TTFT p90", "TPOT p90", "output tok/s", "goodput req/s", f"met {', '.join(search['objectives'])}")
     console.print_table("Probes", columns, rows)
     if search["max"] is None:
-        console.warn("even the lowest load misses the objectives: the numbers below are of that load")
-    elif not search["bounded"]:
-        console.warn("the objectives are met up to the limit of the search: the true maximum may be higher")
+        console.warn("no load of the search meets the objectives: the numbers below are of its first probe")
+        return
+    limit = "" if search["bounded"] else " (the limit of the search: the true maximum may be higher)"
+    goodput = f"goodput {_text(search['goodput_per_s'], 2)} requests per second"
+    console.out.print(f"{', '.join(search['objectives'])}: met up to {_level(search, search['max'])}{limit}, {goodput}", soft_wrap=True)
 
 
 def _interval(document: Mapping[str, Any], metric: str) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 1000
+# What fewer requests show is not enough to be resampled: the interval would be far too narrow.
+MIN_FOR_INTERVALS = 10
 CONFIDENCE = 0.95
 PERCENTILES = (50, 90, 95, 99)
 # Gaps are many; they are binned between this many of their own quantiles before they are resampled.
@@ -50,8 +52,8 @@ def interval(estimates: Floats) -> Interval:
 
 
 def latency_intervals(values: Floats, concurrency: float, seed: int) -> dict[str, Interval]:
-    """Intervals of mean and percentiles of one value a request; keys `mean`, `p50`, ... Empty for fewer than two."""
-    if values.size < 2:
+    """Intervals of mean and percentiles of one value a request; keys `mean`, `p50`, ... Empty for fewer than MIN_FOR_INTERVALS."""
+    if values.size < MIN_FOR_INTERVALS:
         return {}
     if values.size > MAX_GROUPS:
         return gap_intervals(list(values[:, None]), concurrency, seed)
@@ -85,9 +87,9 @@ def summary_intervals(values: Floats, rows: Indices) -> dict[str, Interval]:
 
 
 def gap_intervals(gaps: list[Floats], concurrency: float, seed: int) -> dict[str, Interval]:
-    """Intervals of mean and percentiles of the pooled gaps, where requests with all their gaps are resampled. Empty without gaps."""
+    """Intervals of mean and percentiles of the pooled gaps, where requests with all their gaps are resampled. Empty for too few."""
     pooled = np.concatenate(gaps) if gaps else np.empty(0)
-    if pooled.size < 2 or len(gaps) < 2:
+    if pooled.size < MIN_FOR_INTERVALS or len(gaps) < MIN_FOR_INTERVALS:
         return {}
     block = block_length(len(gaps), concurrency)
     if len(gaps) > MAX_GROUPS:

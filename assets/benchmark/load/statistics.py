@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from assets.benchmark.job import Summary
 from assets.benchmark.load.decode import RequestRecord
-from assets.benchmark.load.intervals import Interval, gap_intervals, latency_intervals, throughput_interval
+from assets.benchmark.load.intervals import MIN_FOR_INTERVALS, Interval, gap_intervals, latency_intervals, throughput_interval
 from assets.benchmark.load.steady_state import Window, find_window
 
 # Linear interpolation between order statistics: type 7 of Hyndman & Fan (1996).
@@ -46,11 +46,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a load point was meant to be; None where nothing was promised."""
+    """What a load point was meant to be; None where nothing was promised. `scheduled_s` is how long an open loop's schedule lasts."""
 
     concurrency: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    scheduled_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def load_statistics(records: Sequence[RequestRecord], asked: Asked, seed: int = 
     """
     if not records:
         raise ValueError("a load point without requests has no statistics")
-    window = find_window(records)
+    window = find_window(records, asked.scheduled_s)
     completed = [record for record in records if record.failure is None]
     counted = [record for record in completed if record.start_ns >= window.start_ns]
     rates = _rates(completed, window)
@@ -195,7 +196,7 @@ def _intervals(counted: Sequence[RequestRecord], gaps: list[Floats], concurrency
 
 def _throughput_interval(completed: Sequence[RequestRecord], window: Window, seed: int) -> dict[str, Interval]:
     timed = [record for record in completed if record.ttft_ms is not None and record.output_tokens is not None]
-    if len(timed) < 2:
+    if len(timed) < MIN_FOR_INTERVALS:
         return {}
     first_s = np.asarray([(record.clock_ns - window.start_ns) / 1e9 + (record.ttft_ms or 0.0) / 1e3 for record in timed])
     last_s = np.asarray([(record.end_ns - window.start_ns) / 1e9 for record in timed])

@@ -282,3 +282,13 @@ def test_many_requests_are_resampled_in_bounded_memory() -> None:
     assert peak_bytes < 150e6
     assert by_gap["mean"][0] < 13 < by_gap["mean"][1]
     assert by_request["p90"][0] < 18_000 < by_request["p90"][1]
+
+
+def test_the_pause_after_an_open_loops_last_arrival_is_part_of_its_rate() -> None:
+    """Ten requests scheduled over 5 s are 2 a second, also where the last comes after 3 s."""
+    records = [record(i, start_ms=300 * i) for i in range(10)]
+    assert load_statistics(records, Asked(scheduled_s=5.0)).requests_per_s == pytest.approx(2.0)
+
+
+def test_a_handful_of_requests_has_no_interval() -> None:
+    assert load_statistics([record(i, start_ms=300 * i) for i in range(9)], Asked()).intervals == {}
