@@ -137,7 +137,17 @@ def _start(context: AssetExecutionContext, config: BenchmarkRunConfig, catalog: 
     batch = catalog.batch(context.partition_key)
     ids = [configuration.config_id for configuration in batch.configurations]
     repeat = catalog.next_repeat(ids, config.protocol) if config.remeasure else 0
-    return BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run.run_id, context.log.warning)
+    environments = os.environ.get("DYNO_ENGINE_ENVIRONMENTS")
+    return BatchRun(
+        catalog,
+        batch,
+        config.protocol,
+        repeat,
+        Path(state_dir),
+        context.run.run_id,
+        context.log.warning,
+        engine_environments=Path(environments) if environments else None,
+    )
 
 
 def _measure(context: AssetExecutionContext, run: BatchRun, remaining: set[str], hardware: HardwareConfig, executor: Executor) -> None:

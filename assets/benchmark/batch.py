@@ -44,6 +44,7 @@ class BatchRun:
     state_dir: Path
     run_id: str | None
     on_note: Callable[[str], None]
+    engine_environments: Path | None = None
     added: list[Measurement] = field(default_factory=list)
     _load_point_failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     _failure: Event | None = None
@@ -81,6 +82,7 @@ class BatchRun:
             launch_tokens_per_request=tokens_per_request,
             repeat=self.repeat,
             seed=self.repeat,
+            engine_environments=None if self.engine_environments is None else str(self.engine_environments.absolute()),
         )
         try:
             ended = executor.run(job, environment, self._on_poll)

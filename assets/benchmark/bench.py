@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from assets.benchmark.engines.registry import ALL_METRICS, METRICS_PATHS
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
 from assets.benchmark.load.arrivals import ArrivalProcess, Arrivals, ClosedLoop, OpenLoop, RateProfile, open_loop
 from assets.benchmark.load.calibration import Calibration, calibrate
@@ -119,12 +120,12 @@ class Bench:
         calibration = self._calibrate(load) if self.calibrated else None
         self._warm_up(load, nonce + 1)
         rule = StoppingRule(load.least, load.precision, load.concurrency or 1) if load.least is not None else None
-        before = read_counters(self.session.endpoint)
+        before = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS)
         started_at = datetime.now(UTC)
         result = self.session.put(
             conversations, arrivals, duration_s=load.duration_s, processes=self.processes, on_live=on_live, enough=rule
         )
-        counters = read_counters(self.session.endpoint).since(before)
+        counters = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS).since(before)
         statistics = load_statistics(result.records, self._asked(load), self.seed)
         client = client_facts(calibration, result, statistics)
         flags = flags_of(

@@ -54,7 +54,7 @@ def main() -> int:
         task = bar.add_task("starting the engine", total=2 * options.runs * len(options.concurrency))
         for streams in options.concurrency:
             found: dict[str, list[tuple[float, float]]] = {OURS.name: [], peer.name: []}
-            launch = Launch(options.model, free_port(), streams, 2 * (INPUT_TOKENS + OUTPUT_TOKENS), 1, {})
+            launch = Launch(str(options.model), free_port(), streams, 2 * (INPUT_TOKENS + OUTPUT_TOKENS), 1, {})
             with EngineProcess(LlamaCpp(), launch, scratch / "engine.log", ENGINE_START_TIMEOUT_S, lambda _: None):
                 for number in range(options.runs):
                     # who goes first alternates as well
@@ -65,7 +65,9 @@ def main() -> int:
                         found[client.name].append(_run(client, environments[client.name], launch.base_url, load, scratch))
                         bar.advance(task)
             lines += _rows(streams, found[OURS.name], found[peer.name])
-    table = "\n".join([*lines, "", f"vllm {version(peer)}, llama.cpp {LlamaCpp().version()}; {options.runs} runs each; {host_facts()}."])
+    table = "\n".join(
+        [*lines, "", f"vllm {version(peer)}, llama.cpp {LlamaCpp().version(None)}; {options.runs} runs each; {host_facts()}."]
+    )
     print(table)
     if options.markdown is not None:
         options.markdown.write_text(table + "\n", encoding="utf-8")
