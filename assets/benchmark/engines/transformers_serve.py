@@ -36,6 +36,9 @@ _SYMPTOMS = (
     *PYTORCH,
 )
 
+# ContinuousBatchingConfig.page_size
+PAGE_TOKENS = 256
+
 
 class TransformersServe:
     """`transformers serve` pinned to one model, which it loads before it listens."""
@@ -81,7 +84,7 @@ class TransformersServe:
             f"--port={launch.port}",
             f"--dtype={launch.dtype}",
             *([f"--quantization={quantization}"] if quantization is not None else []),
-            *([f"--cb-max-memory-percent={launch.memory_fraction}"] if launch.memory_fraction is not None else []),
+            _cache_size(launch),
             *written(self.name, self.flags, settings),
         ]
 
@@ -104,3 +107,10 @@ class TransformersServe:
     def read_failure(self, log_tail: str, exit_code: int) -> EngineError | None:
         """See EngineDriver."""
         return read_symptoms(self.name, _SYMPTOMS, log_tail, exit_code)
+
+
+def _cache_size(launch: Launch) -> str:
+    """Room for every stream, unless a share of the memory is asked for: unasked it takes 90 % of what is free, of a machine's RAM too."""
+    if launch.memory_fraction is not None:
+        return f"--cb-max-memory-percent={launch.memory_fraction}"
+    return f"--cb-num-blocks={launch.parallel * -(-launch.tokens_per_request // PAGE_TOKENS) + 1}"

@@ -81,6 +81,7 @@ def _fill(building: Path, model: LocalModel) -> None:
     weights = RandomWeights(model.spec, model.seed, visible_tokens(tokenizer))
     tensors = {name: weights.tensor(name).astype(np.float16) for name in hf_tensor_shapes(model.spec)}
     save_file(tensors, building / WEIGHTS_NAME, metadata={"format": "pt"})
+    (building / WEIGHTS_NAME).chmod(0o644)  # safetensors lets nobody else read it
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     _write_json(building / CONFIG_NAME, llama_config(model.spec, bos, eos))
     _write_json(building / GENERATION_CONFIG_NAME, {"bos_token_id": bos, "eos_token_id": eos})

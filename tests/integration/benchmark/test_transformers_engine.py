@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from sqlalchemy import text
 
+from assets.benchmark.checkpoint import CheckpointStore
 from assets.benchmark.engines import process
+from assets.benchmark.engines.environments import process_environment
 from assets.benchmark.engines.llamacpp import LlamaCpp
 from assets.benchmark.engines.process import EngineProcess, free_port
 from assets.benchmark.engines.protocol import (
@@ -26,7 +29,6 @@ from assets.benchmark.engines.protocol import (
 )
 from assets.benchmark.engines.transformers_serve import TransformersServe
 from assets.benchmark.executors.subprocess import SubprocessExecutor
-from assets.catalog.database import make_engine, transaction
 from assets.catalog.migrate import upgrade
 from assets.catalog.repository import Catalog
 from assets.matrix.batches import batches_of
@@ -37,12 +39,20 @@ from assets.models.artifacts import LocalArtifact, resolve_local_artifact
 from assets.models.local.build import local_facts
 from assets.models.local.hugging_face import QUANTIZATION, WEIGHTS_NAME, ensure_local_safetensors
 from tests.integration.benchmark.environments import environment_or_skip
-from tests.integration.benchmark.support import MODEL_ID, assert_nothing_runs, batch_run, measured
+from tests.integration.benchmark.support import MODEL_ID, assert_nothing_runs, folder_of, measured
 from tests.integration.benchmark.test_failures import occupied_port
+from tests.integration.benchmark.test_recovery import materialize
 
 pytestmark = pytest.mark.engine
 START_TIMEOUT_S = 180.0
 WORKLOAD = Workload("tiny", 16, 24)
+PEAK_OF_IMPORTS = """
+import torch, transformers, transformers.cli.transformers, uvicorn, fastapi, openai
+from transformers.cli.serving import chat_completion, completion, response, server, transcription
+from transformers import AutoProcessor, AutoTokenizer, LlamaForCausalLM
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmPeak")][0])
+"""
+ROOM_BYTES = 64 << 20
 
 
 @pytest.fixture(scope="session")
@@ -97,22 +107,30 @@ def catalog_url(empty_postgres_url: str, matrix: Matrix, batch: Batch) -> str:
 
 
 @pytest.mark.services
-def test_a_batch_is_measured_on_transformers_serve(
-    catalog: Catalog, catalog_url: str, batch: Batch, *, safetensors: LocalArtifact, state_dir: Path, environment: Path
+def test_a_partition_is_measured_on_transformers_serve(
+    catalog: Catalog,
+    catalog_url: str,
+    batch: Batch,
+    *,
+    safetensors: LocalArtifact,
+    state_dir: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same run, worker and rows as llama.cpp's; every answer is as long as asked, without the field that this engine refuses."""
-    run = batch_run(catalog, batch, state_dir)
-    run.engine_environments = environment.parent
-    run.measure(run.remaining(), safetensors, SubprocessExecutor(), {})
-    assert set(measured(catalog_url)) == {configuration.config_id for configuration in batch.configurations}
-    engine = make_engine(catalog_url)
-    with transaction(engine) as connection:
-        rows = connection.execute(text("SELECT engine, host, requests_failed, output_tokens_mean FROM catalog.benchmark_results")).all()
-    engine.dispose()
-    for row in rows:
-        assert (row.engine["name"], row.engine["launched"]) == ("transformers", True)
-        assert (row.host["client"]["prompts"], row.host["client"]["fixed_output_length"]) == ("text", True)
-        assert (row.requests_failed, row.output_tokens_mean) == (0, WORKLOAD.output_tokens)
+    """The same asset, run, worker and rows as llama.cpp's; every answer is as long as asked, without the field that this engine refuses."""
+    ids = {configuration.config_id for configuration in batch.configurations}
+    monkeypatch.setenv("DYNO_ENGINE_ENVIRONMENTS", str(environment.parent))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(catalog, batch, SubprocessExecutor(), instance).success
+    assert set(measured(catalog_url)) == ids
+    finished, _ = CheckpointStore(folder_of(batch, state_dir)).finished(ids)
+    for measurement in finished.values():
+        client = measurement.host["client"]
+        assert isinstance(client, dict)
+        assert (measurement.engine["name"], measurement.engine["launched"]) == ("transformers", True)
+        assert (client["prompts"], client["fixed_output_length"]) == ("text", True)
+        assert (measurement.requests_failed, measurement.output_tokens_mean) == (0, WORKLOAD.output_tokens)
+        assert measurement.input_tokens_mean == pytest.approx(WORKLOAD.input_tokens, abs=1)
     assert_nothing_runs(state_dir)
 
 
@@ -198,6 +216,21 @@ class ConfinedLlamaCpp(_Confined, LlamaCpp):
 
     def command(self, launch: Launch) -> Sequence[str]:
         return self.confined(super().command(launch))
+
+
+def test_transformers_serve_tells_weights_that_do_not_fit(launch: Launch, environment: Path, tmp_path: Path) -> None:
+    """Imports take what they took before; of what is left the weights need more."""
+    imported = subprocess.run(
+        [str(environment / "bin" / "python"), "-c", PEAK_OF_IMPORTS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=process_environment(environment, {}),
+    )
+    driver = ConfinedTransformers()
+    driver.limit_bytes = int(imported.stdout.split()[-1]) * 1024 + ROOM_BYTES
+    reason = failure_of(driver, replace(launch, dtype="float32"), tmp_path / "engine.log")
+    assert type(reason) is OutOfMemoryError, (tmp_path / "engine.log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
 def test_llama_cpp_tells_a_kv_cache_that_does_not_fit(artifact: LocalArtifact, tmp_path: Path) -> None:
