@@ -92,6 +92,10 @@ class Settings(BaseSettings):
         ("chat_short",), description="Workloads of those batches on `cpu`, where long prompts take hours. On GPUs, all are measured."
     )
     local_download_limit_gib: float = Field(4.0, gt=0, description="Largest model (GiB of weights) that is fetched for the local engine.")
+    engine_environments: Path | None = Field(
+        None,
+        description="Folder with a Python environment for each engine that is installed on this machine: `vllm`, `transformers`, ...",
+    )
     protocol: Literal["demo", "standard"] = Field(
         "standard", description="Requests per load point where a run does not say: `demo` is quick, rankings prefer `standard`."
     )
@@ -123,9 +127,11 @@ class Settings(BaseSettings):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
 
-    @field_validator("state_dir")
+    @field_validator("state_dir", "engine_environments")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
         return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # resolve() would follow a link that the person chose
 
     @field_validator("checkpoints")

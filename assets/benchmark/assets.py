@@ -144,7 +144,18 @@ def _start(context: AssetExecutionContext, config: BenchmarkRunConfig, catalog: 
     batch = catalog.batch(context.partition_key)
     ids = [configuration.config_id for configuration in batch.configurations]
     repeat = catalog.next_repeat(ids, config.protocol) if config.remeasure else 0
-    run = BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run.run_id, context.log.warning, checkpoints)
+    environments = os.environ.get("DYNO_ENGINE_ENVIRONMENTS")
+    run = BatchRun(
+        catalog,
+        batch,
+        config.protocol,
+        repeat,
+        Path(state_dir),
+        context.run.run_id,
+        context.log.warning,
+        checkpoints=checkpoints,
+        engine_environments=Path(environments) if environments else None,
+    )
     context.log.info("finished load points are kept in %s", run.location)
     return run
 

@@ -50,6 +50,7 @@ class BatchRun:
     run_id: str | None
     on_note: Callable[[str], None]
     checkpoints: str | None = None
+    engine_environments: Path | None = None
     added: list[Measurement] = field(default_factory=list)
     _load_point_failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     _failure: Event | None = None
@@ -88,6 +89,7 @@ class BatchRun:
             launch_tokens_per_request=tokens_per_request,
             repeat=self.repeat,
             seed=self.repeat,
+            engine_environments=None if self.engine_environments is None else str(self.engine_environments.absolute()),
         )
         try:
             ended = executor.run(job, environment, self._on_poll)

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from assets.benchmark.engines.registry import ALL_METRICS, METRICS_PATHS
 from assets.benchmark.job import STEADY_REQUESTS_PER_STREAM
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
 from assets.benchmark.load.arrivals import ArrivalProcess, Arrivals, ClosedLoop, OpenLoop, RateProfile, open_loop
@@ -132,12 +133,12 @@ class Bench:
         requests = load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s)
         conversations = self._conversations(requests or 1, nonce)
         rule = StoppingRule(load.least, load.precision, load.concurrency or 1) if load.least is not None else None
-        before = read_counters(self.session.endpoint)
+        before = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS)
         started_at = datetime.now(UTC)
         result = self.session.put(
             conversations, arrivals, duration_s=load.duration_s, processes=self.processes, on_live=on_live, enough=rule
         )
-        counters = read_counters(self.session.endpoint).since(before)
+        counters = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS).since(before)
         statistics = load_statistics(result.records, self._asked(load), self.seed)
         client = client_facts(calibration, result, statistics)
         flags = flags_of(

@@ -66,7 +66,9 @@ class Job:
     there, or the URL of one in an object storage.
 
     `configurations` may be what remains of a batch; `launch_parallel` (requests at once) and `launch_tokens_per_request` (prompt and
-    output) are the maxima of the whole batch, for which the engine is launched.
+    output) are the maxima of the whole batch, for which the engine is launched. `engine_environments` is the folder with a Python
+    environment for each engine that is not in Dyno's own. With `engine_url` nothing is launched: the engine is there already, and serves
+    the model as `served_model_name`.
     """
 
     partition_key: str
@@ -82,6 +84,9 @@ class Job:
     repeat: int = 0
     seed: int = 0
     engine_start_timeout_s: float = 300.0
+    engine_environments: str | None = None
+    engine_url: str | None = None
+    served_model_name: str = "model"
 
 
 @dataclass(frozen=True, slots=True)

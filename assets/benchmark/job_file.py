@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.benchmark.job import PROTOCOLS, Job, Protocol
+from assets.benchmark.load.endpoint import Endpoint, EndpointError
 from assets.benchmark.storage.location import inside, parse_location
 from assets.benchmark.storage.registry import open_folder
 from assets.matrix.spec import Batch, Deployment, Workload
@@ -41,6 +42,7 @@ class Plan:
     hardware_id: str
     framework: str
     framework_version: str
+    quantization: str | None
     tensor_parallel: int
     flags: Mapping[str, str | int | float | bool]
     load_points: tuple[PlannedLoadPoint, ...]
@@ -126,8 +128,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         parse_location(document["checkpoint_dir"])
     except ValueError as error:
         raise JobError(f"checkpoint_dir: {error}") from error
-    if document["tokenizer_path"] is not None:
-        _text(document["tokenizer_path"], "tokenizer_path")
+    _check_engine(document)
     protocol = PROTOCOLS.get(_text(document["protocol"], "protocol"))
     if protocol is None:
         raise JobError(f"protocol: {document['protocol']!r} is unknown; one of {', '.join(PROTOCOLS)}")
@@ -140,6 +141,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         raise JobError(f"engine_start_timeout_s: {timeout_s!r} is not a positive number of seconds")
 
     deployment = _mapping(document["deployment"], "deployment")
+    quantization = _mapping(deployment.get("model_version", {}), "deployment.model_version").get("quantization")
     configurations = document["configurations"]
     if not isinstance(configurations, list | tuple) or not configurations:
         raise JobError("configurations: at least one is needed")
@@ -159,10 +161,24 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         hardware_id=_text(deployment.get("hardware_id"), "deployment.hardware_id"),
         framework=_text(deployment.get("framework"), "deployment.framework"),
         framework_version=_text(deployment.get("framework_version"), "deployment.framework_version"),
+        quantization=None if quantization is None else _text(quantization, "deployment.model_version.quantization"),
         tensor_parallel=_integer(deployment.get("tensor_parallel", 1), "deployment.tensor_parallel", minimum=1),
         flags=_mapping(deployment.get("flags", {}), "deployment.flags"),
         load_points=points,
     )
+
+
+def _check_engine(document: Mapping[str, Any]) -> None:
+    """The optional fields that say where engine and tokenizer are. Raises JobError."""
+    for name in ("tokenizer_path", "engine_environments", "engine_url"):
+        if document.get(name) is not None:
+            _text(document[name], name)
+    if document.get("engine_url") is not None:
+        try:
+            Endpoint.parse(document["engine_url"])
+        except EndpointError as error:
+            raise JobError(f"engine_url: {error}") from error
+    _text(document.get("served_model_name", "model"), "served_model_name")
 
 
 def _load_point(item: object, where: str) -> PlannedLoadPoint:

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
-from assets.benchmark.engines.process import EngineProcess
+from assets.benchmark.engines.attached import RunningEngine
 from assets.benchmark.host import host_facts
 from assets.benchmark.job import Measurement
 from assets.benchmark.job_file import Plan, PlannedLoadPoint
@@ -72,14 +73,16 @@ def build_measurement(
     )
 
 
-def engine_facts(engine: EngineProcess, plan: Plan) -> Mapping[str, object]:
+def engine_facts(engine: RunningEngine, plan: Plan) -> Mapping[str, object]:
     """Which engine it was, and how it was launched. The model's folder is left out: it names the machine, not the engine."""
     launch = engine.launch
+    model = Path(launch.model).name if launch.model_is_local else launch.model
     return {
         "name": engine.driver.name,
-        "version": engine.driver.version(),
+        "version": plan.framework_version,
+        "launched": bool(engine.command),
         "flags": dict(plan.flags),
-        "command": [part.replace(str(launch.model_path), launch.model_path.name) for part in engine.command[1:]],
+        "command": [part.replace(launch.model, model) for part in engine.command[1:]],
         "parallel": launch.parallel,
         "tokens_per_request": launch.tokens_per_request,
         "tensor_parallel": launch.tensor_parallel,

@@ -24,6 +24,7 @@ from scipy import stats
 from assets.benchmark.engines.llamacpp import LlamaCpp
 from assets.benchmark.engines.process import EngineProcess, free_port
 from assets.benchmark.engines.protocol import Launch
+from assets.benchmark.engines.registry import ALL_METRICS, METRICS_PATHS
 from assets.benchmark.host import host_facts
 from assets.benchmark.load.endpoint import Endpoint
 from assets.benchmark.load.prompts import ModelTokenizer, TextPrompts
@@ -73,7 +74,7 @@ def main() -> int:
         task = bar.add_task("starting the engine", total=2 * options.runs * len(options.concurrency))
         for streams in options.concurrency:
             found: dict[str, list[Found]] = {OURS.name: [], peer.name: []}
-            launch = Launch(options.model, free_port(), streams, 2 * (INPUT_TOKENS + OUTPUT_TOKENS), 1, {})
+            launch = Launch(str(options.model), free_port(), streams, 2 * (INPUT_TOKENS + OUTPUT_TOKENS), 1, {})
             with EngineProcess(LlamaCpp(), launch, scratch / "engine.log", ENGINE_START_TIMEOUT_S, lambda _: None):
                 for number in range(options.runs):
                     # who goes first alternates as well
@@ -85,7 +86,9 @@ def main() -> int:
                         found[client.name].append(_run(client, environments[client.name], launch.base_url, load, scratch))
                         bar.advance(task)
             lines += _rows(streams, found[OURS.name], found[peer.name])
-    table = "\n".join([*lines, "", f"vllm {version(peer)}, llama.cpp {LlamaCpp().version()}; {options.runs} runs each; {host_facts()}."])
+    table = "\n".join(
+        [*lines, "", f"vllm {version(peer)}, llama.cpp {LlamaCpp().version(None)}; {options.runs} runs each; {host_facts()}."]
+    )
     print(table)
     if options.markdown is not None:
         options.markdown.write_text(table + "\n", encoding="utf-8")
@@ -102,9 +105,9 @@ def _dataset(path: Path, tokenizer: ModelTokenizer, requests: int) -> Path:
 def _run(client: Peer, environment: Path, url: str, load: Load, scratch: Path) -> Found:
     """The means of one run. Raises PeerError."""
     endpoint = Endpoint.parse(url)
-    before = read_counters(endpoint)
+    before = read_counters(endpoint, ALL_METRICS, METRICS_PATHS)
     reported, _ = run(client, environment, url, load, scratch)
-    counted = read_counters(endpoint).since(before)
+    counted = read_counters(endpoint, ALL_METRICS, METRICS_PATHS).since(before)
     gaps_ms = [np.asarray(request.gaps_ms) for request in reported if request.gaps_ms is not None]
     ttft_ms = np.asarray([request.ttft_ms for request in reported])
     return Found(

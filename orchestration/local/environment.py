@@ -65,6 +65,7 @@ def process_environment(settings: Settings, endpoints: Endpoints, *, base: Mappi
         "DYNO_DATABASE_URL": endpoints.database_url,
         "DYNO_DAGSTER_DATABASE_URL": endpoints.dagster_database_url,
         "DYNO_REDIS_URL": endpoints.redis_url,
+        **({"DYNO_ENGINE_ENVIRONMENTS": str(settings.engine_environments)} if settings.engine_environments else {}),
         "DAGSTER_HOME": str(state_dir / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

@@ -84,7 +84,7 @@ def test_another_version_of_the_engine_is_not_measured_in_its_name(batch: Batch,
 def test_a_taken_port_is_found_before_the_engine_starts(artifact: LocalArtifact, tmp_path: Path) -> None:
     """Otherwise the answers of whoever listens there would be measured."""
     with occupied_port() as port, pytest.raises(PortTakenError, match=str(port)):
-        EngineProcess(LlamaCpp(), Launch(artifact.model_path, port, 1, 64), tmp_path / "engine.log", 30).__enter__()
+        EngineProcess(LlamaCpp(), Launch(str(artifact.model_path), port, 1, 64), tmp_path / "engine.log", 30).__enter__()
     assert not (tmp_path / "engine.log").exists()
 
 
@@ -94,7 +94,7 @@ def test_a_port_lost_between_the_check_and_the_start_is_the_engines_to_tell(
     """The check cannot see who comes after it: then llama.cpp itself fails to bind, and its words are understood."""
     monkeypatch.setattr(process, "check_port", lambda host, port: None)
     with occupied_port() as port, pytest.raises(PortTakenError, match="taken by another process"):
-        EngineProcess(LlamaCpp(), Launch(artifact.model_path, port, 1, 64), tmp_path / "engine.log", 30).__enter__()
+        EngineProcess(LlamaCpp(), Launch(str(artifact.model_path), port, 1, 64), tmp_path / "engine.log", 30).__enter__()
     assert_nothing_runs(state_dir)
 
 
