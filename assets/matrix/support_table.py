@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from assets.matrix.dimensions import QuantizationSupport, load_frameworks, load_hardware
-from assets.matrix.spec import HardwareConfig
 
 # NVIDIA's names of the compute capabilities in hardware.yaml: https://developer.nvidia.com/cuda-gpus
 GENERATIONS: Mapping[float, str] = {8.0: "Ampere", 8.9: "Ada", 9.0: "Hopper"}
@@ -36,14 +36,11 @@ def _cell(support: QuantizationSupport, capability: float | None) -> str:
 def _gpus_by_capability() -> dict[float, list[str]]:
     found: dict[float, list[str]] = {}
     for hardware in load_hardware().values():
-        _add(found, hardware)
+        if hardware.compute_capability is not None:
+            types = found.setdefault(hardware.compute_capability, [])
+            types += [] if hardware.gpu_type in types else [hardware.gpu_type]
     return found
 
 
-def _add(found: dict[float, list[str]], hardware: HardwareConfig) -> None:
-    if hardware.compute_capability is not None and hardware.gpu_type not in found.setdefault(hardware.compute_capability, []):
-        found[hardware.compute_capability].append(hardware.gpu_type)
-
-
 if __name__ == "__main__":
-    print(support_table())
+    sys.stdout.write(support_table() + "\n")

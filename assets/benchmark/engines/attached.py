@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from assets.benchmark.engines.external import External
 from assets.benchmark.engines.protocol import CrashedError, EngineDriver, Launch, StartTimeoutError
 from assets.benchmark.load.endpoint import Endpoint, EndpointError
 from assets.benchmark.load.probe import NoAnswerError, get
@@ -14,6 +15,7 @@ from assets.benchmark.load.probe import NoAnswerError, get
 READY_POLL_S = 0.2
 READY_TIMEOUT_S = 5.0
 CHECKS = 3
+SERVER_ERROR = 500
 
 
 class RunningEngine(Protocol):
@@ -90,6 +92,10 @@ class AttachedEngine:
     def _unready(self) -> str | None:
         try:
             get(Endpoint.parse(self.base_url), self.driver.ready_path, READY_TIMEOUT_S)
-        except (NoAnswerError, EndpointError) as error:
+        except EndpointError as error:
             return str(error)
+        except NoAnswerError as error:
+            # of a server that nobody knows: that it refuses the question, or has no such page, shows that it is up
+            refused = isinstance(self.driver, External) and error.status is not None and error.status < SERVER_ERROR
+            return None if refused else str(error)
         return None

@@ -14,9 +14,10 @@ class External:
     """A server at a URL. `metrics` reads the page of any engine that Dyno knows: it may be one of them."""
 
     name = "external"
-    # the one path that every OpenAI-compatible server has; some ask for a key at /health, or have none
-    health_path = "/v1/models"
-    ready_path = "/v1/models"
+    # Any answer but a server's error will do: some have no such path, some ask for a key. /v1/models is no better: without a hub cache
+    # transformers serve answers it with 500.
+    health_path = "/health"
+    ready_path = "/health"
     metrics_path: str | None = "/metrics"
     api = COMPLETIONS
     # tried first: a server that refuses the field is measured without it
