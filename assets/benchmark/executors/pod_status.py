@@ -20,6 +20,11 @@ SIGTERM_EXIT_CODE, SIGKILL_EXIT_CODE = 143, 137
 EXIT_STOPPED = 75
 # An image that cannot be pulled once may be pulled the next time: a registry that limits its rate, a node without network for a moment.
 IMAGE_PULL_PATIENCE = timedelta(minutes=5)
+_MAY_PASS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
+_WAITING_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("InvalidImageName", "ErrImageNeverPull", *_MAY_PASS), "image_pull"),
+    **dict.fromkeys(("CreateContainerConfigError", "CreateContainerError", "RunContainerError"), "pod_config"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +134,25 @@ def _disruption(pod: Json, status: Json) -> tuple[str, str] | None:
 def _container_failure(containers: Mapping[str, Json], age: timedelta) -> tuple[str, str] | None:
     for name, container in containers.items():
         state, last = container.get("state") or {}, container.get("lastState") or {}
-        waiting, ended = state.get("waiting") or {}, state.get("terminated") or last.get("terminated") or {}
+        waiting = state.get("waiting") or {}
         reason = str(waiting.get("reason") or "")
-        message = str(waiting.get("message") or "")
-        if reason in {"InvalidImageName", "ErrImageNeverPull"}:
-            return "image_pull", f"{name}: {reason}: {message}"
-        if reason in {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"} and age > IMAGE_PULL_PATIENCE:
-            return "image_pull", f"{name}: {reason}: {message}"
-        if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
-            return "pod_config", f"{name}: {reason}: {message}"
-        if ended and ended.get("reason") == "OOMKilled":
-            return "host_out_of_memory", f"{name} was OOMKilled: it needs more host memory than its limit"
-        if name == WEIGHTS and state.get("terminated") and int(ended.get("exitCode", 0)):
-            return "weights", str(ended.get("message") or f"exit code {ended['exitCode']}")
-        # a sidecar is started again by the kubelet, without what was measured on it
-        if name == ENGINE and ended:
-            return "engine_crashed", f"the engine ended with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})"
+        kind = _WAITING_KINDS.get(reason)
+        if kind is not None and (reason not in _MAY_PASS or age > IMAGE_PULL_PATIENCE):
+            return kind, f"{name}: {reason}: {waiting.get('message') or ''}"
+        failure = _ended_failure(name, state.get("terminated") or last.get("terminated") or {})
+        if failure is not None:
+            return failure
+    return None
+
+
+def _ended_failure(name: str, ended: Json) -> tuple[str, str] | None:
+    """Of a container beside the worker: the kubelet starts a sidecar again, but what was measured on it is lost."""
+    if ended.get("reason") == "OOMKilled":
+        return "host_out_of_memory", f"{name} was OOMKilled: it needs more host memory than its limit"
+    if name == WEIGHTS and ended.get("exitCode"):
+        return "weights", str(ended.get("message") or f"exit code {ended['exitCode']}")
+    if name == ENGINE and ended:
+        return "engine_crashed", f"the engine ended with exit code {ended.get('exitCode')} ({ended.get('reason', 'Error')})"
     return None
 
 
