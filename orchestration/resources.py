@@ -37,6 +37,6 @@ def build_resources(settings: Settings) -> dict[str, object]:
     """Resources by the names that the assets ask for."""
     return {
         "catalog": catalog_resource,
-        "benchmark_executor": ResourceDefinition.hardcoded_resource(SubprocessExecutor()),
+        "benchmark_executor": ResourceDefinition.hardcoded_resource(SubprocessExecutor(settings.state_dir / "checkpoints")),
         "models_config": ResourceDefinition.hardcoded_resource(settings.models_config()),
     }

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assets.benchmark.storage.location import parse_location
 from assets.models.config import ModelsConfig
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DYNO_", populate_by_name=True, extra="ignore", frozen=True, env_ignore_empty=True)
 
     state_dir: Path = Field(REPO_ROOT / ".dyno", description="Folder of everything that Dyno keeps: databases, models, logs, results.")
+    checkpoints: str | None = Field(
+        None,
+        description="Where finished load points and their evidence are kept: a folder, s3://bucket/prefix or gs://bucket/prefix. "
+        "Unset: `checkpoints` in the state folder.",
+    )
     database_url: SecretStr | None = Field(
         None,
         description="External PostgreSQL or TimescaleDB, postgresql://user:password@host:port/database. Unset: embedded.",
@@ -86,6 +92,10 @@ class Settings(BaseSettings):
         ("chat_short",), description="Workloads of those batches on `cpu`, where long prompts take hours. On GPUs, all are measured."
     )
     local_download_limit_gib: float = Field(4.0, gt=0, description="Largest model (GiB of weights) that is fetched for the local engine.")
+    engine_environments: Path | None = Field(
+        None,
+        description="Folder with a Python environment for each engine that is installed on this machine: `vllm`, `transformers`, ...",
+    )
     protocol: Literal["demo", "standard"] = Field(
         "standard", description="Requests per load point where a run does not say: `demo` is quick, rankings prefer `standard`."
     )
@@ -117,10 +127,20 @@ class Settings(BaseSettings):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
 
-    @field_validator("state_dir")
+    @field_validator("state_dir", "engine_environments")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
         return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # resolve() would follow a link that the person chose
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _location(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parsed = parse_location(value)
+        return os.path.abspath(parsed.expanduser()) if isinstance(parsed, Path) else str(parsed)  # noqa: PTH100  # as for state_dir
 
     @field_validator("database_url", "dagster_database_url")
     @classmethod

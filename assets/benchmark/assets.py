@@ -42,6 +42,7 @@ from pydantic import Field
 from assets.benchmark.batch import BatchError, BatchRun
 from assets.benchmark.executors.protocol import Executor
 from assets.benchmark.job import PROTOCOLS, Measurement
+from assets.benchmark.storage.location import parse_location
 from assets.benchmark.store import BatchFailure, ResultStore
 from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import HardwareConfig
@@ -132,12 +133,31 @@ def _start(context: AssetExecutionContext, config: BenchmarkRunConfig, catalog: 
     state_dir = os.environ.get("DYNO_STATE_DIR")
     if not state_dir:
         raise Failure("DYNO_STATE_DIR is not set: it names the folder of models and checkpoints", allow_retries=False)
+    checkpoints = os.environ.get("DYNO_CHECKPOINTS") or None
+    if checkpoints is not None:
+        try:
+            parse_location(checkpoints)
+        except ValueError as error:
+            raise Failure(f"DYNO_CHECKPOINTS: {error}", allow_retries=False) from error
     if config.protocol not in PROTOCOLS:
         raise Failure(f"protocol {config.protocol!r} is unknown; one of {', '.join(PROTOCOLS)}", allow_retries=False)
     batch = catalog.batch(context.partition_key)
     ids = [configuration.config_id for configuration in batch.configurations]
     repeat = catalog.next_repeat(ids, config.protocol) if config.remeasure else 0
-    return BatchRun(catalog, batch, config.protocol, repeat, Path(state_dir), context.run.run_id, context.log.warning)
+    environments = os.environ.get("DYNO_ENGINE_ENVIRONMENTS")
+    run = BatchRun(
+        catalog,
+        batch,
+        config.protocol,
+        repeat,
+        Path(state_dir),
+        context.run.run_id,
+        context.log.warning,
+        checkpoints=checkpoints,
+        engine_environments=Path(environments) if environments else None,
+    )
+    context.log.info("finished load points are kept in %s", run.location)
+    return run
 
 
 def _measure(context: AssetExecutionContext, run: BatchRun, remaining: set[str], hardware: HardwareConfig, executor: Executor) -> None:
@@ -196,7 +216,7 @@ def _metadata(run: BatchRun) -> dict[str, int | str | PathMetadataValue | TableM
         "load_points": len(points),
         "protocol": run.protocol,
         "repeat": run.repeat,
-        "checkpoints": MetadataValue.path(str(run.directory)),
+        "checkpoints": MetadataValue.path(run.location),
     }
     if measured:
         metadata["measured"] = MetadataValue.table(

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.benchmark.checkpoint import CheckpointError, CheckpointStore
+from assets.benchmark.checkpoint import CheckpointStore
 from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.job import PROTOCOLS, Job, Measurement
-from assets.benchmark.job_file import JobError, checkpoint_directory, configurations_of, deployment_of, launch_size
+from assets.benchmark.job_file import JobError, checkpoint_location, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
+from assets.benchmark.storage.protocol import CheckpointError, UnreachableError
+from assets.benchmark.storage.registry import open_folder
 from assets.benchmark.store import RejectedMeasurementError, ResultStore
 from assets.benchmark.worker import EXIT_BAD_JOB, EXIT_CHECKPOINT, EXIT_DONE
 from assets.matrix.spec import Batch
@@ -35,7 +37,10 @@ class BatchError(Exception):
 
 @dataclass(slots=True)
 class BatchRun:
-    """One attempt at one batch, protocol and repeat. `added` are the measurements that this attempt brought into the catalog."""
+    """One attempt at one batch, protocol and repeat. `added` are the measurements that this attempt brought into the catalog.
+
+    `checkpoints` is the folder or URL under which finished load points are kept; None: `checkpoints` in the state folder.
+    """
 
     store: ResultStore
     batch: Batch
@@ -44,6 +49,8 @@ class BatchRun:
     state_dir: Path
     run_id: str | None
     on_note: Callable[[str], None]
+    checkpoints: str | None = None
+    engine_environments: Path | None = None
     added: list[Measurement] = field(default_factory=list)
     _load_point_failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     _failure: Event | None = None
@@ -54,9 +61,10 @@ class BatchRun:
         self.state_dir = self.state_dir.absolute()
 
     @property
-    def directory(self) -> Path:
-        """The checkpoint folder that the worker writes to."""
-        return checkpoint_directory(self.state_dir, self.batch.partition_key, self.protocol, self.repeat)
+    def location(self) -> str:
+        """The checkpoint folder that the worker writes to: a path or a URL."""
+        root = self.checkpoints or str(self.state_dir / "checkpoints")
+        return checkpoint_location(root, self.batch.partition_key, self.protocol, self.repeat)
 
     def remaining(self) -> set[str]:
         """The configurations that are not in the catalog yet, after taking in what an earlier attempt left on disk. Raises BatchError."""
@@ -76,16 +84,17 @@ class BatchRun:
             model_path=str(artifact.model_path.absolute()),
             tokenizer_path=None if artifact.tokenizer_path is None else str(artifact.tokenizer_path.absolute()),
             protocol=self.protocol,
-            checkpoint_dir=str(self.directory),
+            checkpoint_dir=self.location,
             launch_parallel=parallel,
             launch_tokens_per_request=tokens_per_request,
             repeat=self.repeat,
             seed=self.repeat,
+            engine_environments=None if self.engine_environments is None else str(self.engine_environments.absolute()),
         )
         try:
             ended = executor.run(job, environment, self._on_poll)
         except CheckpointError as error:
-            raise BatchError("checkpoint", str(error), retryable=False) from error
+            raise BatchError("checkpoint", str(error), retryable=error.retryable) from error
         self._ingest(self._not_done())
         if ended.exit_code != EXIT_DONE or self._not_done():
             raise self._error(ended)
@@ -106,14 +115,24 @@ class BatchRun:
                     self._failure = event
                 case _:
                     pass
-        self._ingest(finished)
+        try:
+            self._take_in(finished)
+        except UnreachableError as error:
+            # the worker is measuring: what is finished is taken in at its end, with everything else that is not in yet
+            self.on_note(str(error))
+        except CheckpointError as error:
+            raise BatchError("checkpoint", str(error), retryable=error.retryable) from error
 
     def _ingest(self, config_ids: Sequence[str] | set[str]) -> list[str]:
-        """Take finished load points in; returns a sentence about each damaged file."""
+        """Take finished load points in; returns a sentence about each damaged object. Raises BatchError."""
         try:
-            measurements, damaged = CheckpointStore(self.directory).finished(sorted(config_ids))
+            return self._take_in(config_ids)
         except CheckpointError as error:
-            raise BatchError("checkpoint", str(error), retryable=False) from error
+            raise BatchError("checkpoint", str(error), retryable=error.retryable) from error
+
+    def _take_in(self, config_ids: Sequence[str] | set[str]) -> list[str]:
+        """Raises CheckpointError, BatchError."""
+        measurements, damaged = CheckpointStore(open_folder(self.location)).finished(sorted(config_ids))
         for measurement in measurements.values():
             try:
                 if self.store.add(measurement, self.run_id):
@@ -131,7 +150,7 @@ class BatchRun:
             return BatchError("load_point_failed", detail, True, self._load_point_failures)
         if ended.exit_code in _KINDS_WITHOUT_PROGRESS:
             lines = ended.log_tail.splitlines() or [f"the worker ended with exit code {ended.exit_code} and could not say why"]
-            return BatchError(_KINDS_WITHOUT_PROGRESS[ended.exit_code], f"{lines[-1]} ({self.directory})", retryable=False)
+            return BatchError(_KINDS_WITHOUT_PROGRESS[ended.exit_code], f"{lines[-1]} ({self.location})", retryable=False)
         if ended.exit_code < 0:
             return BatchError("worker_killed", f"the worker was killed by signal {-ended.exit_code}; what it had finished is kept", True)
         return BatchError("worker_failed", f"the worker ended with exit code {ended.exit_code}:\n{ended.log_tail}", True)

@@ -8,16 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from assets.benchmark.engines.registry import ALL_METRICS, METRICS_PATHS
+from assets.benchmark.job import STEADY_REQUESTS_PER_STREAM
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
 from assets.benchmark.load.arrivals import ArrivalProcess, Arrivals, ClosedLoop, OpenLoop, RateProfile, open_loop
 from assets.benchmark.load.calibration import Calibration, calibrate
 from assets.benchmark.load.datasets import read_dataset
+from assets.benchmark.load.decode import RequestRecord
 from assets.benchmark.load.endpoint import Endpoint
 from assets.benchmark.load.lengths import Lengths
 from assets.benchmark.load.objectives import Objective, goodput_per_s
@@ -34,9 +38,14 @@ from assets.benchmark.measurement import client_facts
 FORMAT = "dyno-bench/1"
 MAX_WARMUP_REQUESTS = 10
 PROBE_TOKENS = 16
-REQUESTS_PER_STREAM = 2
+MIN_REQUESTS_A_RATE = 100
+MODELS_TIMEOUT_S = 10.0
+# A closed loop that ends by time gets at most so many: their bodies are made beforehand.
+MAX_REQUESTS = 100_000
+# Answers under load are no faster than in the warm-up, but for noise.
+SPEED_UP = 1.5
 ADVICE = {
-    "connect": "is the server up, and is this its address and port?",
+    "connect": "is the server up, and is this its address, port and protocol (http or https)?",
     "timeout": "it may still be loading its model; wait, or give more time with --timeout-s",
 }
 
@@ -62,11 +71,11 @@ class Workload:
 class Load:
     """How it is asked: `concurrency` streams, or arrivals along `profile`, or - with neither - at the trace's instants.
 
-    `requests` is how many at most; from `least` on the load point ends once its percentiles are known to `precision`. `duration_s` ends it
-    too.
+    `requests` is how many at most (None: as many as `duration_s` takes); from `least` on the load point ends once its percentiles are known
+    to `precision`. `duration_s` ends it too. `unbounded`: as many streams as there are requests, so that no concurrency was asked for.
     """
 
-    requests: int
+    requests: int | None
     concurrency: int | None = None
     ramp_s: float = 0.0
     profile: RateProfile | None = None
@@ -75,6 +84,7 @@ class Load:
     duration_s: float | None = None
     least: int | None = None
     precision: float = 0.05
+    unbounded: bool = False
 
     @property
     def rate_per_s(self) -> float | None:
@@ -103,6 +113,7 @@ class Bench:
     seed: int
     calibrated: bool = True
     processes: int | None = None
+    fixed_length: bool = True
     notes: list[str] = field(default_factory=list)
 
     def measure(self, load: Load, objectives: Sequence[Objective] = (), on_live: Callable[[Live], None] | None = None) -> Run:
@@ -113,18 +124,21 @@ class Bench:
             EndpointError, LoadProcessError, NoAnswerError, StoppedError: the load could not be put.
         """
         nonce = nonce_of(self.session.model, time.time_ns())
+        calibration = self._calibrate(load) if self.calibrated else None
+        fastest_s = self._warm_up(load, nonce + 1)
+        described = load
+        if load.requests is None:
+            load = replace(load, requests=_enough_for(load, fastest_s))
         arrivals = self._arrivals(load)
         requests = load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s)
-        conversations = self._conversations(requests, nonce)
-        calibration = self._calibrate(load) if self.calibrated else None
-        self._warm_up(load, nonce + 1)
+        conversations = self._conversations(requests or 1, nonce)
         rule = StoppingRule(load.least, load.precision, load.concurrency or 1) if load.least is not None else None
-        before = read_counters(self.session.endpoint)
+        before = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS)
         started_at = datetime.now(UTC)
         result = self.session.put(
             conversations, arrivals, duration_s=load.duration_s, processes=self.processes, on_live=on_live, enough=rule
         )
-        counters = read_counters(self.session.endpoint).since(before)
+        counters = read_counters(self.session.endpoint, ALL_METRICS, METRICS_PATHS).since(before)
         statistics = load_statistics(result.records, self._asked(load), self.seed)
         client = client_facts(calibration, result, statistics)
         flags = flags_of(
@@ -136,9 +150,10 @@ class Bench:
             "model": self.session.model,
             "api": self.session.api.name,
             "started_at": started_at.isoformat(),
-            "load": load_document(load, arrivals),
+            "load": load_document(described, arrivals),
             "workload": self._workload_document(),
             **statistics_document(statistics),
+            "stopped_early": sum(_stopped_early(record, conversations) for record in result.records),
             "quality_flags": flags,
             "flag_explanations": {flag: QUALITY_FLAGS[flag] for flag in flags},
             "engine": {"counters": counters.known(), "prefix_cache_hit_share": cached_share(result.records, counters)},
@@ -147,7 +162,7 @@ class Bench:
                 "seed": self.seed,
                 "nonce": nonce,
                 "prompts": "token ids" if isinstance(self.prompts, TokenIdPrompts) else "text",
-                "fixed_output_length": self.session.fixed_length,
+                "fixed_output_length": self.fixed_length,
             },
         }
         if objectives:
@@ -156,7 +171,7 @@ class Bench:
 
     def _arrivals(self, load: Load) -> Arrivals:
         if load.concurrency is not None:
-            return ClosedLoop(min(load.concurrency, load.requests), load.ramp_s)
+            return ClosedLoop(_streams(load), load.ramp_s)
         if load.profile is not None:
             return open_loop(load.profile, load.arrival, self.seed, load.burstiness)
         return OpenLoop(tuple(request.at_s for request in self.workload.trace))
@@ -164,7 +179,7 @@ class Bench:
     def _calibrate(self, load: Load) -> Calibration:
         if load.concurrency is not None:
             return calibrate(
-                min(load.concurrency, load.requests),
+                _streams(load),
                 processes=self.processes,
                 transport=self.session.endpoint.transport,
                 should_stop=self.session.should_stop,
@@ -180,9 +195,20 @@ class Bench:
             should_stop=self.session.should_stop,
         )
 
-    def _warm_up(self, load: Load, nonce: int) -> None:
+    def _warm_up(self, load: Load, nonce: int) -> float:
+        """With prompts that are not measured afterwards. Gives the seconds of the fastest answer; 0 where none came."""
         count = min(load.concurrency or MAX_WARMUP_REQUESTS, MAX_WARMUP_REQUESTS)
-        self.session.put(self._conversations(count, nonce), ClosedLoop(count), processes=1)
+        conversations = self._synthetic(count, nonce) if self.workload.dataset is not None else self._conversations(count, nonce)
+        records = self.session.put(conversations, ClosedLoop(count), processes=1).records
+        self._correct_prompts(records, count)
+        return min((record.e2e_ms for record in records if record.failure is None and record.e2e_ms), default=0.0) / 1e3
+
+    def _correct_prompts(self, records: Sequence[RequestRecord], count: int) -> None:
+        """Two short probes have sized the words: what the server counts for prompts of the asked length is the better measure."""
+        work = self.workload
+        counted = [record.input_tokens for record in records if record.input_tokens is not None]
+        if isinstance(self.prompts, TextPrompts) and counted and work.turns == 1 and work.dataset is None and not work.trace:
+            self.prompts = self.prompts.corrected(fmean(work.input_tokens.sample(count, self.seed)), fmean(counted))
 
     def _conversations(self, count: int, nonce: int) -> list[Conversation]:
         work = self.workload
@@ -197,6 +223,10 @@ class Bench:
             else:
                 prompts = self.prompts.make([request.input_tokens for request in trace], self.seed, nonce)
             return [(Ask(prompt, request.output_tokens),) for prompt, request in zip(prompts, trace, strict=True)]
+        return self._synthetic(count, nonce)
+
+    def _synthetic(self, count: int, nonce: int) -> list[Conversation]:
+        work = self.workload
         turns = count * work.turns
         lengths = work.input_tokens.sample(turns, self.seed), work.output_tokens.sample(turns, self.seed + 1)
         prompts = self.prompts.make(lengths[0], self.seed, nonce, work.shared_prefix_share)
@@ -211,14 +241,15 @@ class Bench:
         own = work.dataset is not None or bool(work.trace)
         thinking = work.turns > 1 and work.think_s > 0
         return Asked(
-            concurrency=None if load.concurrency is None or thinking else min(load.concurrency, load.requests),
+            concurrency=None if load.concurrency is None or load.unbounded or thinking else _streams(load),
             input_tokens=None if own or work.turns > 1 else work.input_tokens.fixed,
-            output_tokens=None if own or not self.session.fixed_length else work.output_tokens.fixed,
+            output_tokens=None if own or not self.fixed_length else work.output_tokens.fixed,
+            scheduled_s=0.0 if load.profile is None else load.profile.points[-1][0],
         )
 
     def _expected_cache_share(self) -> float:
         """What an engine may rightly answer from its prefix cache: a shared prefix, a conversation's past, a trace's common blocks."""
-        return 1.0 if self.workload.turns > 1 or self.workload.trace or self.workload.dataset else self.workload.shared_prefix_share
+        return 1.0 if self.workload.turns > 1 or self.workload.trace else self.workload.shared_prefix_share
 
     def _workload_document(self) -> dict[str, Any]:
         work = self.workload
@@ -242,6 +273,7 @@ def open_bench(
     api: ApiFormat = COMPLETIONS,
     tokenizer: ModelTokenizer | None = None,
     timeout_s: float = 300.0,
+    extra_body: Mapping[str, object] | None = None,
     seed: int = 0,
     calibrated: bool = True,
     processes: int | None = None,
@@ -253,24 +285,31 @@ def open_bench(
         BenchError: it does not answer, or not so; the message says what to do.
         TokenizerError: the tokenizer has no usable words.
     """
-    session = LoadSession(endpoint, model, timeout_s, api, dict(api.fixed_length), should_stop=should_stop)
+    extra = dict(extra_body or {})
+    # a server may take `ignore_eos` and not heed it: an answer that ends by itself is then counted (`stopped_early`), not called a failure
+    session = LoadSession(endpoint, model, timeout_s, api, {**api.fixed_length, **extra}, should_stop=should_stop, fixed_length=False)
     session.count_tokens = None if tokenizer is None else tokenizer.count
     notes: list[str] = []
+    fixed_length = True
     try:
-        prompts = _prompts(session, tokenizer, workload, seed)
+        prompts = _prompts(session, tokenizer, workload, seed, notes)
     except CalibrationError as error:
         if error.failure != "http_4xx":
             raise BenchError(_explain(session, error)) from error
-        session.body_fields, session.fixed_length = {}, False
+        session.body_fields, fixed_length = extra, False
         try:
-            prompts = _prompts(session, tokenizer, workload, seed)
+            prompts = _prompts(session, tokenizer, workload, seed, notes)
         except CalibrationError as again:
             raise BenchError(_explain(session, again)) from again
         notes.append(f"the server does not take {', '.join(api.fixed_length)}: answers may end early, so their lengths differ")
-    return Bench(url, session, prompts, tokenizer, workload, seed, calibrated, processes, notes)
+    with suppress(NoAnswerError):
+        served = served_models(session.endpoint, min(timeout_s, MODELS_TIMEOUT_S))
+        if served and model not in served:
+            notes.append(f"the server answers to any model name: it serves {', '.join(served)}, not {model!r}")
+    return Bench(url, session, prompts, tokenizer, workload, seed, calibrated, processes, fixed_length, notes)
 
 
-def _prompts(session: LoadSession, tokenizer: ModelTokenizer | None, workload: Workload, seed: int) -> PromptSource:
+def _prompts(session: LoadSession, tokenizer: ModelTokenizer | None, workload: Workload, seed: int, notes: list[str]) -> PromptSource:
     if tokenizer is not None and session.api.takes_token_ids and workload.turns == 1:
         ids = TokenIdPrompts(tokenizer.ordinary_ids)
         session.probe(ids.make([PROBE_TOKENS], seed, nonce_of("probe", time.time_ns()))[0])
@@ -279,7 +318,13 @@ def _prompts(session: LoadSession, tokenizer: ModelTokenizer | None, workload: W
     if workload.dataset is not None:
         session.probe(words.make([PROBE_TOKENS], seed, nonce_of("probe", time.time_ns()))[0])
         return words
-    return session.calibrated_prompts(seed, words)
+    try:
+        return session.calibrated_prompts(seed, words)
+    except CalibrationError as error:
+        if error.failure is not None or tokenizer is None:
+            raise
+        notes.append("the server does not count tokens (no `usage`): prompts are as long as the tokenizer says, without what a chat adds")
+        return words
 
 
 def _explain(session: LoadSession, error: CalibrationError) -> str:
@@ -299,18 +344,43 @@ def _explain(session: LoadSession, error: CalibrationError) -> str:
 
 def closed_loop_requests(concurrency: int, asked: int | None, otherwise: int) -> int:
     """How many requests a closed loop gets: what is asked, or enough for its streams."""
-    return asked if asked is not None else max(otherwise, REQUESTS_PER_STREAM * concurrency)
+    return asked if asked is not None else max(otherwise, STEADY_REQUESTS_PER_STREAM * concurrency)
+
+
+def _streams(load: Load) -> int:
+    """No more than there are requests."""
+    return min(load.concurrency or 1, load.requests or MAX_REQUESTS)
+
+
+def _enough_for(load: Load, fastest_s: float) -> int:
+    """More requests than the load point's duration can take, judged by the fastest answer of the warm-up."""
+    of_one_stream = math.ceil(SPEED_UP * (load.duration_s or 0.0) / fastest_s) + 1 if fastest_s > 0 else MAX_REQUESTS
+    return min(MAX_REQUESTS, max(1, of_one_stream * (load.concurrency or 1)))
+
+
+def _stopped_early(record: RequestRecord, conversations: Sequence[Conversation]) -> bool:
+    asked = conversations[record.index][record.turn].output_tokens
+    return record.failure is None and record.output_tokens is not None and record.output_tokens < asked
 
 
 def at_rate(load: Load, rate_per_s: float) -> Load:
-    """The same number of requests at another rate."""
-    return replace(load, profile=RateProfile.steady(rate_per_s, load.requests / rate_per_s))
+    """The same load at another rate: for as long, and for MIN_REQUESTS_A_RATE requests at least, so that it is sustained, not a burst."""
+    seconds = 0.0 if load.profile is None else load.profile.points[-1][0]
+    return replace(load, profile=RateProfile.steady(rate_per_s, max(seconds, MIN_REQUESTS_A_RATE / rate_per_s)))
 
 
 def at_concurrency(load: Load, concurrency: int) -> Load:
     """The same load at another concurrency, with enough requests for it."""
-    requests = max(load.requests, REQUESTS_PER_STREAM * concurrency)
-    return replace(load, concurrency=concurrency, requests=requests)
+    if load.requests is None:
+        return replace(load, concurrency=concurrency)
+    return replace(load, concurrency=concurrency, requests=max(load.requests, STEADY_REQUESTS_PER_STREAM * concurrency))
+
+
+def profile_text(points: Sequence[Sequence[float]]) -> str:
+    """An open loop's rate for a person: `20 req/s`, `5 to 50 req/s`, `5, 10, 20 req/s`."""
+    rates = [f"{rate:.4g}" for _, rate in points]
+    steps = [rate for rate, after in zip(rates, [*rates[1:], ""], strict=True) if rate != after]
+    return f"{(', ' if len(points) > 2 else ' to ').join(steps)} req/s"
 
 
 def load_document(load: Load, arrivals: Arrivals) -> dict[str, Any]:
@@ -361,7 +431,11 @@ def statistics_document(statistics: LoadStatistics) -> dict[str, Any]:
 
 
 def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics. Empty for one run."""
+    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics.
+
+    Of runs in which something completed; empty for fewer than two of them.
+    """
+    documents = [document for document in documents if document["requests"]["completed"]]
     if len(documents) < 2:
         return {}
     from scipy.stats import t as student_t  # noqa: PLC0415  # half a second, for repeated runs only
@@ -373,7 +447,7 @@ def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if len(values) > 1:
             mean, deviation = fmean(values), stdev(values)
             half = float(student_t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-            found[name] = {"mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
+            found[name] = {"runs": len(values), "mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
     return found
 
 

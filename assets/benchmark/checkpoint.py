@@ -1,90 +1,95 @@
-"""What a worker has finished, on disk: one file a load point, whole or not there.
+"""What a worker has finished, in its checkpoint folder: one object a load point, whole or not there, and written once.
 
-`<config_id>.json` holds the measurement with a SHA-256 over it; `<config_id>.requests.jsonl.gz` the evidence, one line a request, whose
-SHA-256 is in the measurement. The evidence is written first. Each file is written beside its place, synced, and renamed into it, so a kill
-or a full disk leaves the old state. A file that does not agree with its checksum counts as not there: the load point is measured again.
+`<config_id>.json` holds the measurement with a SHA-256 over it; `<config_id>.<digest>.requests.jsonl.gz` the evidence, one line a request,
+whose SHA-256 is in the measurement and begins with the digest in its name. The evidence is written first. The measurement is written on the
+condition that there is none: of two workers with the same load point one is first, and the other reads what the first one wrote. An object
+that does not agree with its checksum counts as not there: the load point is measured again, and replaces it if it is still the same one.
+
+`<config_id>.partial.json` tells of a load point that was stopped before its end. No number is ever taken from it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import gzip
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 from assets.benchmark.job import Measurement, Summary, TelemetrySample
+from assets.benchmark.storage.protocol import CheckpointError, ObjectFolder, UnreachableError
 
 FORMAT = 1
-LOCK_NAME = ".lock"
+DIGEST_CHARACTERS = 16
+# A measurement took minutes of a GPU: it is worth waiting for an object storage. Each try has the storage's own retries in it.
+SAVE_PAUSES_S = (2.0, 5.0, 10.0, 20.0, 30.0)
+# Each turn past the first means that somebody else wrote or removed the object in between.
+SAVE_TURNS = 10
 _SUMMARIES = ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
 
 
-class CheckpointError(Exception):
-    """A checkpoint cannot be written or read; the message says why and what to do."""
-
-
 class CorruptCheckpointError(CheckpointError):
-    """A checkpoint file is torn, or was changed."""
+    """A checkpoint object is torn, or was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartialLoadPoint:
+    """A load point that was under way when its worker was stopped. `at` is ISO 8601 in UTC."""
+
+    config_id: str
+    partition_key: str
+    protocol: str
+    repeat: int
+    requests_done: int
+    requests: int
+    reason: str
+    at: str
 
 
 class CheckpointStore:
     """The checkpoint folder of one batch, protocol and repeat."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, folder: ObjectFolder) -> None:
+        self._folder = folder
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder, prove that it can be written, and keep every other worker out. Raises CheckpointError."""
-        with clear_errors(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CheckpointError(f"another worker is measuring into {self.directory}: wait for it, or stop it") from None
-            self._write_atomically(self.directory / ".probe", b"\0" * 4096)
-            (self.directory / ".probe").unlink()
-            yield
-        finally:
-            os.close(lock)
+    @property
+    def location(self) -> str:
+        """The folder's path or URL."""
+        return self._folder.location
+
+    def locked(self, should_stop: Callable[[], bool] = lambda: False) -> AbstractContextManager[Callable[[], bool]]:
+        """Prove that the folder can be written, and keep every other worker out. See ObjectFolder.held. Raises CheckpointError."""
+        return self._folder.held(should_stop)
 
     def save(self, measurement: Measurement, requests: Iterable[Mapping[str, object]]) -> Measurement:
-        """Store one finished load point and its requests; returns the measurement with its `artifact` filled in. Raises CheckpointError."""
+        """Store one finished load point and its requests. Raises CheckpointError.
+
+        Returns the measurement that counts, with its `artifact` filled in: this one, or that of another worker who was first.
+        """
         lines = "".join(json.dumps(request, separators=(",", ":"), allow_nan=False) + "\n" for request in requests)
         evidence = gzip.compress(lines.encode("utf-8"), mtime=0)
-        name = f"{measurement.config_id}.requests.jsonl.gz"
-        self._write_atomically(self.directory / name, evidence)
-        artifact = {"requests": name, "sha256": hashlib.sha256(evidence).hexdigest(), "bytes": len(evidence)}
-        complete = dataclasses.replace(measurement, artifact=artifact)
-        document = dataclasses.asdict(complete)
-        envelope = {"format": FORMAT, "sha256": _digest(document), "measurement": document}
-        self._write_atomically(
-            self.directory / f"{measurement.config_id}.json", json.dumps(envelope, indent=1, allow_nan=False).encode("utf-8")
-        )
-        return complete
+        digest = hashlib.sha256(evidence).hexdigest()
+        name = f"{measurement.config_id}.{digest[:DIGEST_CHARACTERS]}.requests.jsonl.gz"
+        complete = dataclasses.replace(measurement, artifact={"requests": name, "sha256": digest, "bytes": len(evidence)})
+        for pause_s in SAVE_PAUSES_S:
+            try:
+                return self._saved(complete, name, evidence)
+            except UnreachableError:
+                sleep(pause_s)
+        return self._saved(complete, name, evidence)
 
     def load(self, config_id: str) -> Measurement | None:
         """The finished load point; None when there is none. Raises CorruptCheckpointError, and CheckpointError when it cannot be read."""
-        path = self.directory / f"{config_id}.json"
-        content = _content(path)
-        if content is None:
-            return None
-        try:
-            return self._checked(json.loads(content), config_id)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptCheckpointError(f"{path} is damaged and its load point will be measured again: {error}") from error
+        there = self._folder.get(_name(config_id))
+        return None if there is None else self._checked(there.content, config_id)
 
     def finished(self, config_ids: Iterable[str]) -> tuple[dict[str, Measurement], list[str]]:
-        """What is finished of `config_ids`, by id; and a sentence about each damaged file."""
+        """What is finished of `config_ids`, by id; and a sentence about each damaged object."""
         measurements: dict[str, Measurement] = {}
         damaged: list[str] = []
         for config_id in config_ids:
@@ -97,40 +102,74 @@ class CheckpointStore:
                 measurements[config_id] = measurement
         return measurements, damaged
 
-    def _checked(self, envelope: Mapping[str, Any], config_id: str) -> Measurement:
-        """The measurement in an envelope whose checksums, and those of its evidence, agree. Raises ValueError, KeyError or TypeError."""
+    def mark_partial(self, partial: PartialLoadPoint) -> None:
+        """Leave a note that a load point was stopped. Where it cannot be written there is none: nothing hangs on it."""
+        with contextlib.suppress(CheckpointError):
+            self._folder.put(_partial_name(partial.config_id), json.dumps(dataclasses.asdict(partial)).encode("utf-8"))
+
+    def partial(self, config_id: str) -> PartialLoadPoint | None:
+        """The note of a load point that was stopped and not finished since; None where there is none. Raises CheckpointError."""
+        note = self._folder.get(_partial_name(config_id))
+        if note is None or self._folder.get(_name(config_id)) is not None:
+            return None
+        try:
+            return PartialLoadPoint(**json.loads(note.content))
+        except (ValueError, TypeError):
+            return None
+
+    def _saved(self, complete: Measurement, evidence_name: str, evidence: bytes) -> Measurement:
+        name = _name(complete.config_id)
+        document = dataclasses.asdict(complete)
+        envelope = {"format": FORMAT, "sha256": _digest(document), "measurement": document}
+        content = json.dumps(envelope, indent=1, allow_nan=False).encode("utf-8")
+        self._folder.put(evidence_name, evidence)
+        for _ in range(SAVE_TURNS):
+            if self._folder.create(name, content) is not None:
+                return self._finished(complete)
+            there = self._folder.get(name)
+            if there is None:
+                continue
+            try:
+                first = self._checked(there.content, complete.config_id)
+            except CorruptCheckpointError:
+                if self._folder.replace(name, content, there.version) is not None:
+                    return self._finished(complete)
+                continue
+            if first.artifact["requests"] != evidence_name:
+                with contextlib.suppress(CheckpointError):
+                    self._folder.delete(evidence_name)
+            return self._finished(first)
+        raise CheckpointError(f"cannot write {name} in {self.location}: others keep changing it; stop them, and start again")
+
+    def _finished(self, measurement: Measurement) -> Measurement:
+        with contextlib.suppress(CheckpointError):
+            self._folder.delete(_partial_name(measurement.config_id))
+        return measurement
+
+    def _checked(self, content: bytes, config_id: str) -> Measurement:
+        """The measurement in an envelope whose checksums, and those of its evidence, agree. Raises CorruptCheckpointError."""
+        try:
+            return self._agreeing(json.loads(content), config_id)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptCheckpointError(
+                f"{_name(config_id)} in {self.location} is damaged and its load point will be measured again: {error}"
+            ) from error
+
+    def _agreeing(self, envelope: Mapping[str, Any], config_id: str) -> Measurement:
+        """Raises ValueError, KeyError or TypeError."""
         document = envelope["measurement"]
         if envelope["format"] != FORMAT or envelope["sha256"] != _digest(document):
             raise ValueError("the checksum does not agree")
         measurement = measurement_of(document)
         if measurement.config_id != config_id:
             raise ValueError("it is of another configuration")
-        evidence = self.directory / str(measurement.artifact["requests"])
-        content = _content(evidence)
-        if content is None:
-            raise ValueError(f"{evidence.name} is not there")
-        if hashlib.sha256(content).hexdigest() != measurement.artifact["sha256"]:
-            raise ValueError(f"{evidence.name} does not agree with its checksum")
+        name = str(measurement.artifact["requests"])
+        evidence = self._folder.get(name)
+        if evidence is None:
+            raise ValueError(f"{name} is not there")
+        if hashlib.sha256(evidence.content).hexdigest() != measurement.artifact["sha256"]:
+            raise ValueError(f"{name} does not agree with its checksum")
         return measurement
-
-    def _write_atomically(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f"{path.name}.part")
-        with clear_errors(path):
-            try:
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                raise
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
 def measurement_of(document: Mapping[str, Any]) -> Measurement:
@@ -144,33 +183,14 @@ def measurement_of(document: Mapping[str, Any]) -> Measurement:
     return Measurement(**fields)
 
 
+def _name(config_id: str) -> str:
+    return f"{config_id}.json"
+
+
+def _partial_name(config_id: str) -> str:
+    return f"{config_id}.partial.json"
+
+
 def _digest(document: object) -> str:
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
-
-
-def _content(path: Path) -> bytes | None:
-    """A file's bytes; None where there is no such file. Raises CheckpointError."""
-    with clear_errors(path):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-
-@contextlib.contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors about `path` into sentences. Raises CheckpointError."""
-    try:
-        yield
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space and start again; what is finished is kept",
-            errno.EDQUOT: "the disk quota is used up: free some space and start again; what is finished is kept",
-            errno.EROFS: "the file system is read-only: set DYNO_STATE_DIR to a folder that can be written",
-            errno.EACCES: "this user may not write there: change the folder's permissions, or set DYNO_STATE_DIR",
-            errno.EPERM: "this user may not write there: change the folder's permissions, or set DYNO_STATE_DIR",
-            errno.ENOTDIR: "a file is where a folder should be: remove it, or set DYNO_STATE_DIR",
-            errno.EEXIST: "a file is where a folder should be: remove it, or set DYNO_STATE_DIR",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise CheckpointError(f"cannot use {path}: {advice}") from error

@@ -16,21 +16,22 @@ MeasurementKind = Literal["measured", "published", "estimated", "simulated"]
 class Protocol:
     """How one load point is measured. A measurement made under one protocol does not count as one made under another.
 
-    A load point gets at least `min_requests`, or REQUESTS_PER_STREAM for each stream if that is more, and then as many more as it takes to
-    know its deciding percentiles to within +-`precision` (a share of their value), up to `max_requests`.
+    A load point gets at least `min_requests`, or `requests_per_stream` for each stream if that is more, and then as many more as it takes
+    to know its deciding percentiles to within +-`precision` (a share of their value), up to `max_requests`.
     """
 
     name: str
     warmup_requests: int
     min_requests: int
     max_requests: int
+    requests_per_stream: int
     precision: float
     request_timeout_s: float
     description: str
 
 
-# Fewer would leave the load point to its first wave, which arrives all at once, and to its tail, in which streams are idle.
-REQUESTS_PER_STREAM = 2
+# What a steady window takes (assets/benchmark/load/steady_state.py): the first wave, five latencies, and the wave in which streams run dry.
+STEADY_REQUESTS_PER_STREAM = 7
 
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
@@ -40,15 +41,17 @@ PROTOCOLS: dict[str, Protocol] = {
             warmup_requests=10,
             min_requests=100,
             max_requests=500,
+            requests_per_stream=STEADY_REQUESTS_PER_STREAM,
             precision=0.05,
             request_timeout_s=300.0,
-            description="100 to 500 requests a load point (two a stream if that is more), until TTFT, TPOT and e2e p90 are known to 5 %",
+            description="100 to 500 requests a load point (7 a stream if that is more), until TTFT, TPOT and e2e p90 are known to 5 %",
         ),
         Protocol(
             name="demo",
             warmup_requests=10,
             min_requests=20,
             max_requests=20,
+            requests_per_stream=2,
             precision=0.05,
             request_timeout_s=120.0,
             description="20 requests a load point, or two a stream if that is more, after 10 warm-up requests: wide intervals",
@@ -59,10 +62,13 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side.
+    """One batch for one worker. `model_path` is the file or folder that the engine loads, on the worker's side; `checkpoint_dir` a folder
+    there, or the URL of one in an object storage.
 
     `configurations` may be what remains of a batch; `launch_parallel` (requests at once) and `launch_tokens_per_request` (prompt and
-    output) are the maxima of the whole batch, for which the engine is launched.
+    output) are the maxima of the whole batch, for which the engine is launched. `engine_environments` is the folder with a Python
+    environment for each engine that is not in Dyno's own. With `engine_url` nothing is launched: the engine is there already, and serves
+    the model as `served_model_name`.
     """
 
     partition_key: str
@@ -78,6 +84,9 @@ class Job:
     repeat: int = 0
     seed: int = 0
     engine_start_timeout_s: float = 300.0
+    engine_environments: str | None = None
+    engine_url: str | None = None
+    served_model_name: str = "model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,23 @@
-"""The job as a JSON file: written by the platform, read and checked by the worker."""
+"""The job as JSON: written by the platform, read and checked by the worker."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assets.benchmark.job import PROTOCOLS, Job, Protocol
+from assets.benchmark.load.endpoint import Endpoint, EndpointError
+from assets.benchmark.storage.location import inside, parse_location
+from assets.benchmark.storage.registry import open_folder
 from assets.matrix.spec import Batch, Deployment, Workload
 
 FORMAT = 1
+STDIN = "-"
 
 
 class JobError(ValueError):
@@ -37,14 +42,20 @@ class Plan:
     hardware_id: str
     framework: str
     framework_version: str
+    quantization: str | None
     tensor_parallel: int
     flags: Mapping[str, str | int | float | bool]
     load_points: tuple[PlannedLoadPoint, ...]
 
 
 def checkpoint_directory(state_dir: Path, partition_key: str, protocol: str, repeat: int) -> Path:
-    """Where the worker keeps what it has finished of one batch."""
+    """The folder of one batch in the state folder: the worker's logs, and what it has finished unless that is kept elsewhere."""
     return state_dir / "checkpoints" / partition_key / f"{protocol}-r{repeat}"
+
+
+def checkpoint_location(root: str, partition_key: str, protocol: str, repeat: int) -> str:
+    """Where in `root`, a folder or a URL, the worker keeps what it has finished of one batch. Raises ValueError."""
+    return inside(root, partition_key, f"{protocol}-r{repeat}")
 
 
 def configurations_of(batch: Batch, config_ids: frozenset[str] | set[str]) -> tuple[Mapping[str, object], ...]:
@@ -68,23 +79,40 @@ def deployment_of(deployment: Deployment) -> dict[str, object]:
     return dict(deployment.spec)
 
 
+def job_text(job: Job) -> str:
+    """The job as JSON, as the worker reads it."""
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(job)}, indent=2, sort_keys=True) + "\n"
+
+
 def write_job(job: Job, path: Path) -> None:
     """Write the job file, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(job)}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(job_text(job), encoding="utf-8")
 
 
-def read_job(path: Path) -> Plan:
-    """Read and check a job file. Raises JobError."""
+def read_job(source: str | Path) -> Plan:
+    """Read and check a job: a file, an object by its URL, or `-` for standard input. Raises JobError, CheckpointError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(_text_of(str(source)))
     except OSError as error:
-        raise JobError(f"cannot read the job file {path}: {error.strerror}") from error
+        raise JobError(f"cannot read the job file {source}: {error.strerror}") from error
     except ValueError as error:
-        raise JobError(f"the job file {path} is not JSON: {error}") from error
+        raise JobError(f"the job file {source} is not JSON: {error}") from error
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-        raise JobError(f"the job file {path} is not of format {FORMAT}: write it with assets.benchmark.job_file.write_job")
+        raise JobError(f"the job file {source} is not of format {FORMAT}: write it with assets.benchmark.job_file.write_job")
     return plan_of(document)
+
+
+def _text_of(source: str) -> str:
+    if source == STDIN:
+        return sys.stdin.read()
+    if "://" not in source:
+        return Path(source).read_text(encoding="utf-8")
+    folder, _, name = source.rpartition("/")
+    there = open_folder(folder).get(name)
+    if there is None:
+        raise JobError(f"cannot read the job file {source}: there is no such object")
+    return there.content.decode("utf-8")
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:
@@ -96,8 +124,11 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         raise JobError(f"job: missing fields {missing}, unknown fields {unknown}")
     for name in ("partition_key", "deployment_id", "model_path", "checkpoint_dir"):
         _text(document[name], name)
-    if document["tokenizer_path"] is not None:
-        _text(document["tokenizer_path"], "tokenizer_path")
+    try:
+        parse_location(document["checkpoint_dir"])
+    except ValueError as error:
+        raise JobError(f"checkpoint_dir: {error}") from error
+    _check_engine(document)
     protocol = PROTOCOLS.get(_text(document["protocol"], "protocol"))
     if protocol is None:
         raise JobError(f"protocol: {document['protocol']!r} is unknown; one of {', '.join(PROTOCOLS)}")
@@ -110,6 +141,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         raise JobError(f"engine_start_timeout_s: {timeout_s!r} is not a positive number of seconds")
 
     deployment = _mapping(document["deployment"], "deployment")
+    quantization = _mapping(deployment.get("model_version", {}), "deployment.model_version").get("quantization")
     configurations = document["configurations"]
     if not isinstance(configurations, list | tuple) or not configurations:
         raise JobError("configurations: at least one is needed")
@@ -129,10 +161,24 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         hardware_id=_text(deployment.get("hardware_id"), "deployment.hardware_id"),
         framework=_text(deployment.get("framework"), "deployment.framework"),
         framework_version=_text(deployment.get("framework_version"), "deployment.framework_version"),
+        quantization=None if quantization is None else _text(quantization, "deployment.model_version.quantization"),
         tensor_parallel=_integer(deployment.get("tensor_parallel", 1), "deployment.tensor_parallel", minimum=1),
         flags=_mapping(deployment.get("flags", {}), "deployment.flags"),
         load_points=points,
     )
+
+
+def _check_engine(document: Mapping[str, Any]) -> None:
+    """The optional fields that say where engine and tokenizer are. Raises JobError."""
+    for name in ("tokenizer_path", "engine_environments", "engine_url"):
+        if document.get(name) is not None:
+            _text(document[name], name)
+    if document.get("engine_url") is not None:
+        try:
+            Endpoint.parse(document["engine_url"])
+        except EndpointError as error:
+            raise JobError(f"engine_url: {error}") from error
+    _text(document.get("served_model_name", "model"), "served_model_name")
 
 
 def _load_point(item: object, where: str) -> PlannedLoadPoint:

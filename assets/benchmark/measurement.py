@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
-from assets.benchmark.engines.process import EngineProcess
+from assets.benchmark.engines.attached import RunningEngine
 from assets.benchmark.host import host_facts
 from assets.benchmark.job import Measurement
 from assets.benchmark.job_file import Plan, PlannedLoadPoint
@@ -72,14 +73,16 @@ def build_measurement(
     )
 
 
-def engine_facts(engine: EngineProcess, plan: Plan) -> Mapping[str, object]:
+def engine_facts(engine: RunningEngine, plan: Plan) -> Mapping[str, object]:
     """Which engine it was, and how it was launched. The model's folder is left out: it names the machine, not the engine."""
     launch = engine.launch
+    model = Path(launch.model).name if launch.model_is_local else launch.model
     return {
         "name": engine.driver.name,
-        "version": engine.driver.version(),
+        "version": plan.framework_version,
+        "launched": bool(engine.command),
         "flags": dict(plan.flags),
-        "command": [part.replace(str(launch.model_path), launch.model_path.name) for part in engine.command[1:]],
+        "command": [part.replace(launch.model, model) for part in engine.command[1:]],
         "parallel": launch.parallel,
         "tokens_per_request": launch.tokens_per_request,
         "tensor_parallel": launch.tensor_parallel,
@@ -103,7 +106,7 @@ def evidence_lines(records: Sequence[RequestRecord], origin_ns: int, window: Win
 def client_facts(calibration: Calibration | None, result: LoadResult, statistics: LoadStatistics) -> dict[str, object]:
     """What is known of the load generator itself: how wrong it is on this machine, how late it was, what it cost.
 
-    `error_ms` is of the calibration: reported minus true TTFT of single requests. `limited` says why the numbers are partly its own.
+    `error_ms` is of the calibration: |reported minus true| TTFT of single requests. `limited` says why the numbers are partly its own.
     """
     error = calibration.ttft_error_ms if calibration is not None else None
     return {
@@ -116,6 +119,11 @@ def client_facts(calibration: Calibration | None, result: LoadResult, statistics
         "kernel_stamps": statistics.receive_lag_ms.p50 is not None,
         **asdict(result.client),
         "limited": client_verdict(
-            calibration, statistics.schedule_lag_ms, result.client.cpu_share_max, statistics.ttft_ms.p50, statistics.e2e_ms.p50
+            calibration,
+            statistics.schedule_lag_ms,
+            result.client.cpu_share_max,
+            ttft_p50_ms=statistics.ttft_ms.p50,
+            e2e_p50_ms=statistics.e2e_ms.p50,
+            scheduled=any(record.clock_ns != record.start_ns for record in result.records),
         ),
     }

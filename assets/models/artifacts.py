@@ -1,4 +1,4 @@
-"""What the local engine loads: found by model and quantization, and checked against its manifest each time."""
+"""What a local engine loads: found by model and quantization, and checked against its manifest each time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LocalArtifact:
-    """The model file, and its `tokenizer.json` where there is one."""
+    """The GGUF file, or the folder of safetensors in the Hugging Face layout; and its `tokenizer.json` where there is one."""
 
     model_path: Path
     tokenizer_path: Path | None
@@ -36,7 +36,8 @@ def resolve_local_artifact(model_id: str, quantization: str, state_dir: Path) ->
     if manifest is None:
         raise MissingArtifactError(f"{folder} holds no weights: materialize the `model` asset for {model_id} first")
     verify(folder, manifest)
-    return LocalArtifact(folder / GGUF_NAME, folder / TOKENIZER_NAME if TOKENIZER_NAME in manifest.files else None)
+    model_path = folder / GGUF_NAME if GGUF_NAME in manifest.files else folder
+    return LocalArtifact(model_path, folder / TOKENIZER_NAME if TOKENIZER_NAME in manifest.files else None)
 
 
 def usable(folder: Path, made_from: str) -> Manifest | None:

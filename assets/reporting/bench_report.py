@@ -66,7 +66,7 @@ def _found(search: Mapping[str, Any]) -> str:
         return ""
     objectives = as_text(", ".join(str(objective) for objective in search.get("objectives") or ()))
     if search.get("max") is None:
-        return f"<p class='found'>Even the lowest load misses {objectives}.</p>"
+        return f"<p class='found'>No load of the search meets {objectives}.</p>"
     bound = "" if search.get("bounded") else " (the search ended there: the true maximum may be higher)"
     return (
         f"<p class='found'>{objectives} is met up to <b>{as_text(search.get('by'))} {as_level(search['max'])}</b>{bound}, "
@@ -115,11 +115,12 @@ def _section(number: int, run: Run, explanations: Mapping[str, Any], max_bars: i
 
 
 def _load(document: Mapping[str, Any]) -> str:
-    """The load and the window, in a line."""
-    load, window = to_mapping(document.get("load")), to_mapping(document.get("window"))
+    """The load, the workload and the window, in a line."""
+    window, client = to_mapping(document.get("window")), to_mapping(document.get("client"))
+    asked = {**to_mapping(document.get("load")), **to_mapping(document.get("workload")), "seed": client.get("seed")}
     said = [
         f"{as_text(name.replace('_per_s', '/s').replace('_', ' '))} {as_level(value) if isinstance(value, float) else as_text(value)}"
-        for name, value in load.items()
+        for name, value in asked.items()
         if isinstance(value, str | int | float) and value
     ]
     if window:

@@ -55,4 +55,6 @@ def write_requests(path: Path, requests: Sequence[Row | Run]) -> None:
     rows: list[Row] = []
     for number, item in enumerate(requests, 1):
         rows += [{**row, "run": number} for row in item.requests] if isinstance(item, Run) else [{**item, "run": 1}]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+    # pyarrow deletes what it was given the path of when it cannot write it, be it a person's older result
+    with path.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd")

@@ -12,7 +12,7 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 
 SCRIPT = """
-const config = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
+const config = {displayModeBar: false, responsive: true};
 const plots = document.querySelectorAll(".plot");
 function draw(plot) {
   if (plot.dataset.drawn) return;

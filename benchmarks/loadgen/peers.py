@@ -32,7 +32,10 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load: `concurrency` streams, or `rate_per_s` evenly spaced arrivals. `dataset` (JSONL) has the prompts, else they are random."""
+    """One load: `concurrency` streams, or `rate_per_s` evenly spaced arrivals. `dataset` (JSONL) has the prompts, else they are random.
+
+    `extra_body` is JSON that every request carries.
+    """
 
     requests: int
     input_tokens: int
@@ -41,6 +44,7 @@ class Load:
     rate_per_s: float | None = None
     dataset: Path | None = None
     model: str = "truth"
+    extra_body: str | None = None
 
     @property
     def name(self) -> str:
@@ -95,8 +99,12 @@ def _vllm(environment: Path, url: str, load: Load, tokenizer: Path, out: Path) -
         str(environment / "bin" / "vllm"), "bench", "serve", "--backend", "openai", "--base-url", url, "--model", load.model,
         "--tokenizer", str(tokenizer), "--dataset-name", *prompts, "--num-prompts", str(load.requests), "--ignore-eos", "--disable-tqdm",
         "--save-result", "--save-detailed", "--result-dir", str(out), "--result-filename", "result.json",
-        "--request-id-prefix", "peer-", *rate,
+        "--request-id-prefix", "peer-", *rate, *_extra_body(load),
     ]  # fmt: skip
+
+
+def _extra_body(load: Load) -> list[str]:
+    return [] if load.extra_body is None else ["--extra-body", load.extra_body]
 
 
 def _read_vllm(out: Path) -> list[Reported]:
@@ -164,7 +172,8 @@ def _dyno(environment: Path, url: str, load: Load, tokenizer: Path, out: Path) -
         str(environment / "bin" / "python"), "-m", "orchestration.cli", "bench", "--url", url, "--model", load.model,
         "--tokenizer", str(tokenizer), "--input-tokens", str(load.input_tokens),
         "--output-tokens", str(load.output_tokens), "--requests", str(load.requests),
-        "--no-calibrate", "--parquet", str(out / "requests.parquet"), "--json", str(out / "result.json"), *rate, *dataset,
+        "--no-calibrate", "--parquet", str(out / "requests.parquet"), "--json", str(out / "result.json"), *rate,
+        *dataset, *_extra_body(load),
     ]  # fmt: skip
 
 
@@ -197,12 +206,12 @@ def install(peer: Peer, environments: Path) -> Path:
     if peer is OURS:
         return ROOT / ".venv"
     environment = environments / peer.name
-    if not (environment / "installed").exists():
+    requirements, marker = REQUIREMENTS / f"{peer.name}.txt", environment / "installed"
+    if not marker.exists() or marker.read_bytes() != requirements.read_bytes():
         uv = ROOT / ".venv" / "bin" / "uv"
-        requirements = REQUIREMENTS / f"{peer.name}.txt"
         _call([str(uv), "venv", "--quiet", "--clear", "--python", "3.11", str(environment)])
         _call([str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(environment / "bin" / "python"), str(requirements)])
-        (environment / "installed").touch()
+        marker.write_bytes(requirements.read_bytes())
     return environment
 
 

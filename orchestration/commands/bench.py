@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from json import loads
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -21,6 +23,7 @@ from assets.benchmark.bench import (
     between_runs,
     closed_loop_requests,
     open_bench,
+    profile_text,
 )
 from assets.benchmark.load.api_formats import API_FORMATS, COMPLETIONS
 from assets.benchmark.load.arrivals import RateProfile
@@ -32,6 +35,7 @@ from assets.benchmark.load.objectives import HELP as OBJECTIVES_HELP
 from assets.benchmark.load.objectives import Objective, missed, parse_objectives
 from assets.benchmark.load.prompts import ModelTokenizer
 from assets.benchmark.load.session import Live
+from assets.benchmark.load.statistics import QUALITY_FLAGS
 from assets.benchmark.load.traces import TracedRequest, read_trace
 from assets.benchmark.measurement import evidence_lines
 from orchestration import console
@@ -75,6 +79,9 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     dataset: Annotated[
         Path | None, typer.Option(help="Prompts from a JSONL file: a prompt, messages or ShareGPT conversations a line.")
     ] = None,
+    extra_body: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Further fields of every request, e.g. '{\"cache_prompt\": false}'.")
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="The model's tokenizer.json: prompts of exact length. Without it the server's count sizes them.")
     ] = None,
@@ -99,8 +106,9 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
 ) -> None:
     """Measure a server: time to first token, time per output token, latency and throughput.
 
-    The load is a closed loop (--concurrency), an open one (--rate, --stages, --trace), or a search (--find-max). Every prompt is unique, so
-    no prefix cache answers for the model. Definitions: docs/metrics.md; how it measures and how right it is: docs/load-generator.md.
+    The load is a closed loop (--concurrency), an open one (--rate, --stages, --trace), or a search (--find-max). Synthetic prompts are
+    unique, so that no prefix cache answers for the model. Definitions: docs/metrics.md; how it measures and how right it is:
+    docs/load-generator.md.
 
     Examples:
 
@@ -113,6 +121,16 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     objectives = parse_objectives(slo) if slo is not None else ()
     if find_max_load and not objectives:
         raise BenchError("--find-max needs --slo: the objectives that the load must meet, e.g. --slo 'ttft_p90<=300,tpot_p90<=50'")
+    _check_combination(
+        find_max_load=find_max_load, repeats=repeats, turns=turns, think_time_s=think_time_s, arrival=arrival,
+        burstiness=burstiness, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
+        requests=requests, duration=duration, precision=precision,
+    )  # fmt: skip
+    outputs = {"--json": None if json in {None, STANDARD_OUTPUT} else Path(json or ""), "--parquet": parquet, "--html": html}
+    for option, path in outputs.items():
+        with _output(option, path):
+            if path is not None:
+                path.open("ab").close()  # before anything is measured for it
     traced = _trace(trace, requests, trace_speed)
     load = _load(
         concurrency=concurrency, ramp_s=ramp_s, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, arrival=arrival,
@@ -131,6 +149,7 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
         api=API_FORMATS[api],
         tokenizer=None if tokenizer is None else ModelTokenizer.from_file(tokenizer),
         timeout_s=timeout_s,
+        extra_body=_extra_body(extra_body),
         seed=seed,
         calibrated=calibrate,
         processes=processes,
@@ -144,14 +163,66 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
             runs = [probe.result for probe in found.probes]
             document = _found_document(found, objectives, by_rate=load.profile is not None)
         else:
-            runs = [screen.measure(subject, load, objectives) for _ in range(repeats)]
+            runs = []
+            for repeat in range(repeats):
+                subject.seed = seed + repeat  # other prompts and other instants, or only a part of the variance would show
+                runs.append(screen.measure(subject, load, objectives))
             document = {**runs[0].document, **_repeated(runs)}
-    _write(document, runs, json, parquet, html)
-    if json != STANDARD_OUTPUT:
+    if json == STANDARD_OUTPUT:
+        console.print_json(document)
+    else:
         _print(document, runs)
-    if all(run.statistics.requests_completed == 0 for run in runs):
-        record = next(record for record in runs[0].result.records if record.failure is not None)
-        raise BenchError(f"not one request completed; the first failed with {record.failure}: {record.detail}")
+    _write(document, runs, outputs)
+    for run in runs:
+        sent, completed = run.statistics.requests_sent, run.statistics.requests_completed
+        if completed < sent / 2:
+            record = next(record for record in run.result.records if record.failure is not None)
+            raise BenchError(f"only {completed} of {sent} requests completed; the first that failed: {record.failure}, {record.detail}")
+
+
+def _extra_body(text: str | None) -> dict[str, Any]:
+    """Raises BenchError where it is no JSON object."""
+    try:
+        document = {} if text is None else loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise BenchError(f"--extra-body {text}: give a JSON object, e.g. '{{\"cache_prompt\": false}}'")
+    return document
+
+
+def _check_combination(
+    *,
+    find_max_load: bool,
+    repeats: int,
+    turns: int,
+    think_time_s: float,
+    arrival: str,
+    burstiness: float,
+    throughput: bool,
+    rate: float | None,
+    rate_to: float | None,
+    stages: str | None,
+    trace: Path | None,
+    requests: int | None,
+    duration: float | None,
+    precision: float | None,
+) -> None:
+    """Raises BenchError for options of which one would be ignored."""
+    for wrong, sentence in (
+        (find_max_load and repeats > 1, "--find-max and --repeats: a search repeats nothing; measure at the load that it finds"),
+        (find_max_load and bool(throughput or rate_to or stages or trace), "--find-max searches a concurrency or a --rate, no other load"),
+        (
+            precision is not None and bool(throughput or rate or stages or trace),
+            "--precision ends a closed loop: an open one has its length; leave it out, or give --concurrency",
+        ),
+        (think_time_s > 0 and turns == 1, "--think-time-s is a pause between turns: give --turns too"),
+        (burstiness != 1 and arrival != "gamma", "--burstiness is of --arrival gamma: give that too"),
+        (stages is not None and (requests or duration) is not None, "--stages say how long they are: leave --requests and --duration out"),
+        (rate_to is not None and requests is not None, "--rate-to has a --duration, from which the requests follow: leave --requests out"),
+    ):
+        if wrong:
+            raise BenchError(sentence)
 
 
 class _Screen:
@@ -162,17 +233,28 @@ class _Screen:
 
     def measure(self, subject: Bench, load: Load, objectives: Sequence[Objective]) -> Run:
         title = f"{self._model} at {_describe(load)}"
-        task = self._bar.add_task(f"{title}: calibrating the client, warming up", total=None)
+        first = "calibrating the client, warming up" if subject.calibrated else "warming up"
+        task = self._bar.add_task(f"{title}: {first}", total=None)
+        last: list[Live] = []
 
         def on_live(live: Live) -> None:
             known = [record.ttft_ms for record in live.sample if record.ttft_ms is not None]
             failed = sum(record.failure is not None for record in live.sample)
             first_token = f", TTFT p50 {median(known):.0f} ms" if known else ""
             errors = f", [red]{failed} failed[/red]" if failed else ""
-            rate = f"{live.done / max(live.elapsed_s, 1e-9):.1f} req/s"
-            self._bar.update(task, total=live.total, completed=live.done, description=f"{title}: {rate}{first_token}{errors}")
+            last[:] = [live]
+            completed = live.done * (1 - failed / len(live.sample)) if live.sample else 0.0
+            rate = f"{completed / max(live.elapsed_s, 1e-9):.1f} req/s"
+            by_time = load.requests is None and load.duration_s is not None
+            total, done = (load.duration_s, live.elapsed_s) if by_time else (live.total, live.done)
+            self._bar.update(task, total=total, completed=done, description=f"{title}: {rate}{first_token}{errors}")
 
-        run = subject.measure(load, objectives, on_live)
+        try:
+            run = subject.measure(load, objectives, on_live)
+        except (KeyboardInterrupt, SystemExit):
+            done = last[0].done if last else 0
+            console.warn(f"interrupted after {done} requests at {_describe(load)}: nothing is written of an unfinished load point")
+            raise
         sent = run.statistics.requests_sent
         self._bar.update(task, total=sent, completed=sent, description=title)
         return run
@@ -181,7 +263,7 @@ class _Screen:
 def _describe(load: Load) -> str:
     if load.concurrency is not None:
         return f"concurrency {load.concurrency}"
-    return "the trace's pace" if load.rate_per_s is None else f"{load.rate_per_s:.4g} req/s"
+    return "the trace's pace" if load.profile is None else profile_text(load.profile.points)
 
 
 def _trace(path: Path | None, limit: int | None, speed: float) -> tuple[TracedRequest, ...]:
@@ -226,7 +308,10 @@ def _load(
     streams = concurrency or 1
     if throughput:
         count = requests or DEFAULT_REQUESTS
-        return Load(count, concurrency=count, duration_s=duration)
+        return Load(count, concurrency=count, duration_s=duration, unbounded=True)
+    if duration is not None and requests is None:
+        least = None if precision is None else DEFAULT_REQUESTS
+        return Load(None, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
     count = closed_loop_requests(streams, requests, DEFAULT_REQUESTS if precision is None else 5 * DEFAULT_REQUESTS)
     least = None if precision is None else min(DEFAULT_REQUESTS, count)
     return Load(count, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
@@ -251,8 +336,12 @@ def _search(subject: Bench, load: Load, objectives: Sequence[Objective], screen:
     by_rate = load.profile is not None
 
     def measure(level: float) -> tuple[tuple[str, ...], Run]:
-        run = screen.measure(subject, at_rate(load, level) if by_rate else at_concurrency(load, int(level)), objectives)
-        return missed(run.statistics, objectives), run
+        run_load = at_rate(load, level) if by_rate else at_concurrency(load, int(level))
+        run = screen.measure(subject, run_load, objectives)
+        if "connect" in run.document["failures"]:
+            raise BenchError(f"the server went away during the probe at {_describe(run_load)}: no search without it")
+        limited = [f"client_limited: {reason}" for reason in run.document["client"]["limited"]]
+        return (*missed(run.statistics, objectives), *limited), run
 
     start = load.rate_per_s if by_rate else load.concurrency
     limit = FIND_MAX_RATE_PER_S if by_rate else FIND_MAX_CONCURRENCY
@@ -287,14 +376,30 @@ def _repeated(runs: Sequence[Run]) -> dict[str, Any]:
     if len(runs) < 2:
         return {}
     documents = [run.document for run in runs]
-    return {"repeats": [{"metrics": d["metrics"], "requests": d["requests"]} for d in documents], "between_runs": between_runs(documents)}
+    flags = dict.fromkeys(flag for document in documents for flag in document["quality_flags"])
+    told = ("requests", "failures", "metrics", "quality_flags")
+    return {
+        "quality_flags": list(flags),
+        "flag_explanations": {flag: QUALITY_FLAGS[flag] for flag in flags},
+        "repeats": [{name: document[name] for name in told} for document in documents],
+        "between_runs": between_runs(documents),
+    }
 
 
-def _write(document: Mapping[str, Any], runs: Sequence[Run], json: str | None, parquet: Path | None, html: Path | None) -> None:
-    if json == STANDARD_OUTPUT:
-        console.print_json(document)
-    elif json is not None:
-        console.write_json(Path(json), document)
+@contextmanager
+def _output(option: str, path: Path | None) -> Iterator[None]:
+    """Turns an error about a file that was asked for into a BenchError."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(f"{option} {path} cannot be written: {error.strerror or error}") from error
+
+
+def _write(document: Mapping[str, Any], runs: Sequence[Run], outputs: Mapping[str, Path | None]) -> None:
+    json, parquet, html = outputs["--json"], outputs["--parquet"], outputs["--html"]
+    with _output("--json", json):
+        if json is not None:
+            console.write_json(json, document)
     if parquet is None and html is None:
         return
     from assets.reporting import bench_report, bench_requests  # noqa: PLC0415  # slow to import
@@ -305,21 +410,17 @@ def _write(document: Mapping[str, Any], runs: Sequence[Run], json: str | None, p
         )
         for number, run in enumerate(runs, 1)
     ]
-    if parquet is not None:
-        bench_requests.write_requests(parquet, reported)
-    if html is not None:
-        html.write_text(bench_report.render(document, reported), encoding="utf-8")
+    with _output("--parquet", parquet):
+        if parquet is not None:
+            bench_requests.write_requests(parquet, reported)
+    with _output("--html", html):
+        if html is not None:
+            html.write_text(bench_report.render(document, reported), encoding="utf-8")
 
 
 def _title(run: Run, number: int, count: int) -> str:
     load = run.document["load"]
-    at = (
-        f"concurrency {load['concurrency']}"
-        if load["concurrency"]
-        else f"{load['rate_per_s']:.4g} req/s"
-        if load["rate_per_s"]
-        else "trace"
-    )
+    at = f"concurrency {load['concurrency']}" if load["concurrency"] else profile_text(load["profile"]) if load["profile"] else "trace"
     return at if count == 1 else f"{number}: {at}"
 
 
@@ -338,6 +439,7 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
         ("requests sent / completed / failed", f"{requests['sent']} / {requests['completed']} / {requests['failed']}"),
         *((f"  failed: {kind}", count) for kind, count in document["failures"].items()),
         ("counted, of window", f"{window['requests']}, {window['kind']} {window['duration_s']:.2f} s"),
+        *((("  of these stopped before the asked length", document["stopped_early"]),) if document["stopped_early"] else ()),
         ("requests per second", _rounded(metrics["requests_per_s"])),
         ("output tokens per second", _rounded(metrics["output_tokens_per_s"])),
         ("total tokens per second", _rounded(metrics["total_tokens_per_s"])),
@@ -348,14 +450,26 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
         ("schedule lag, p50 / p99, ms", f"{_text(client['schedule_lag_ms']['p50'], 3)} / {_text(client['schedule_lag_ms']['p99'], 3)}"),
     ]
     console.print_table("Throughput, and the client itself", ("", "value"), throughput)
-    if "between_runs" in document:
+    if "repeats" in document:
+        of_runs = [
+            (
+                number,
+                " / ".join(str(run["requests"][name]) for name in ("sent", "completed", "failed")),
+                *(_rounded(run["metrics"][name]["p90"]) for name in ("ttft_ms", "tpot_ms", "e2e_ms")),
+                _rounded(run["metrics"]["output_tokens_per_s"]),
+            )
+            for number, run in enumerate(document["repeats"], 1)
+        ]
+        columns = ("run", "sent / completed / failed", "TTFT p90", "TPOT p90", "e2e p90", "output tokens/s")
+        console.print_table("Each run (the tables above are of the first)", columns, of_runs)
+    if document.get("between_runs"):
         shown = ("ttft_ms.p90", "tpot_ms.p90", "e2e_ms.p90", "output_tokens_per_s")
         spread = [
-            (name, *(_rounded(document["between_runs"][name][key]) for key in ("mean", "sd")))
+            (name, *(_rounded(document["between_runs"][name][key]) for key in ("mean", "sd")), document["between_runs"][name]["runs"])
             for name in shown
             if name in document["between_runs"]
         ]
-        console.print_table(f"Between {len(runs)} runs", ("", "mean", "standard deviation"), spread)
+        console.print_table(f"Between {len(runs)} runs", ("", "mean", "standard deviation", "of runs"), spread)
     for flag, explanation in document["flag_explanations"].items():
         console.warn(f"{flag}: {explanation}")
     for reason in client["limited"]:
@@ -363,13 +477,17 @@ def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
 
 
 def _best_title(search: Mapping[str, Any]) -> str:
-    return f"{search['by']} {search['max'] if search['max'] is not None else search['probes'][0]['load']:.4g}"
+    return _level(search, search["max"] if search["max"] is not None else search["probes"][0]["load"])
+
+
+def _level(search: Mapping[str, Any], load: float) -> str:
+    return f"{load:.4g} req/s" if search["by"] == "rate_per_s" else f"concurrency {load:.0f}"
 
 
 def _print_search(search: Mapping[str, Any]) -> None:
     rows = [
         (
-            _rounded(probe["load"]),
+            _level(search, probe["load"]),
             *(_rounded(probe["metrics"][metric]["p90"]) for metric in ("ttft_ms", "tpot_ms")),
             _rounded(probe["metrics"]["output_tokens_per_s"]),
             _rounded(probe["goodput_per_s"]),
@@ -377,12 +495,14 @@ def _print_search(search: Mapping[str, Any]) -> None:
         )
         for probe in search["probes"]
     ]
-    columns = (search["by"], "TTFT p90", "TPOT p90", "output tok/s", "goodput req/s", f"met {', '.join(search['objectives'])}")
+    columns = ("load", "TTFT p90", "TPOT p90", "output tok/s", "goodput req/s", f"met {', '.join(search['objectives'])}")
     console.print_table("Probes", columns, rows)
     if search["max"] is None:
-        console.warn("even the lowest load misses the objectives: the numbers below are of that load")
-    elif not search["bounded"]:
-        console.warn("the objectives are met up to the limit of the search: the true maximum may be higher")
+        console.warn("no load of the search meets the objectives: the numbers below are of its first probe")
+        return
+    limit = "" if search["bounded"] else " (the limit of the search: the true maximum may be higher)"
+    goodput = f"goodput {_text(search['goodput_per_s'], 2)} requests per second"
+    console.out.print(f"{', '.join(search['objectives'])}: met up to {_level(search, search['max'])}{limit}, {goodput}", soft_wrap=True)
 
 
 def _interval(document: Mapping[str, Any], metric: str) -> str:

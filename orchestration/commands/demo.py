@@ -16,6 +16,7 @@ from assets.models.ids import is_hub_id, model_slug
 from assets.models.local.build import LOCAL_MODELS
 from assets.models.registry import find_model
 from orchestration import console
+from orchestration.local import state
 from orchestration.local.data import data_services
 from orchestration.local.environment import applied, process_environment
 from orchestration.local.prepare import prepare_all
@@ -122,7 +123,8 @@ def _models(name: str | None) -> dict[str, str | None]:
 
 @contextmanager
 def _services(settings: Settings) -> Iterator[Mapping[str, str]]:
-    console.note("starting PostgreSQL and Valkey")
+    running = settings.state_dir.is_dir() and state.read_record(settings.state_dir) is not None
+    console.note("using the PostgreSQL and Valkey that run already" if running else "starting PostgreSQL and Valkey")
     with data_services(settings) as endpoints:
         environment = process_environment(settings, endpoints, base=os.environ, owner=owner_mark())
         with applied(environment):

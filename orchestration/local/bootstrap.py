@@ -69,7 +69,11 @@ def install(root: Path, group: str, checksum: str) -> None:
         say(f"first use: installing into {folder} (about 1 GB; a few minutes)")
         make_environment(folder)
     else:
-        say(f"completing {folder}: the requirements have changed, or an installation was interrupted")
+        if earlier == f"{checksum} runtime":
+            reason = "the tools of developers and tests are added"
+        else:
+            reason = "the requirements have changed, or an installation was interrupted"
+        say(f"completing {folder}: {reason}")
     temporary = folder / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

@@ -6,6 +6,7 @@ moment, the first start included, starts again with its data.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import secrets
@@ -171,6 +172,11 @@ class EmbeddedPostgres:
             log.write(result.stdout + result.stderr)
         if result.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
+            if os.strerror(errno.ENOSPC) in result.stderr:
+                raise PostgresError(
+                    f"the disk of {self.folder} is full: a new database needs 100 MB. Free some space, or set DYNO_STATE_DIR to a "
+                    "folder on another disk"
+                )
             raise PostgresError(f"a new database cluster could not be made in {self.folder}: {result.stderr.strip()}")
         fresh.rename(self.data)
 

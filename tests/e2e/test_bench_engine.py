@@ -23,7 +23,7 @@ REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS = 12, 64, 16
 @pytest.fixture(scope="module")
 def engine(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """llama.cpp on the demo's model, with room for four requests at once; gives its URL."""
-    launch = Launch(model_dir(demo.state_dir, MODEL) / "q4_0" / "model.gguf", free_port(), 4, 512, 1, {})
+    launch = Launch(str(model_dir(demo.state_dir, MODEL) / "q4_0" / "model.gguf"), free_port(), 4, 512, 1, {})
     log = tmp_path_factory.mktemp("engine") / "engine.log"
     with EngineProcess(LlamaCpp(), launch, log, START_TIMEOUT_S, lambda _: None):
         yield launch.base_url

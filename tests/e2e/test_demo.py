@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,7 @@ def test_a_number_is_what_its_evidence_says(demo: Demo) -> None:
     point = next(point for point in demo.document["measured"] if point["measurement_id"] == evidence["id"])
     assert best["operating_point"]["output_tokens_per_s"] == pytest.approx(point["output_tokens_per_s"])
 
-    checkpoint = demo.state_dir / evidence["source"].replace(".requests.jsonl.gz", ".json")
+    checkpoint = demo.state_dir / re.sub(r"\.[0-9a-f]{16}\.requests\.jsonl\.gz$", ".json", evidence["source"])
     measurement = json.loads(checkpoint.read_text())["measurement"]
     packed = (demo.state_dir / evidence["source"]).read_bytes()
     assert hashlib.sha256(packed).hexdigest() == measurement["artifact"]["sha256"]

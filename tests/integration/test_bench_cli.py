@@ -77,7 +77,7 @@ def test_an_open_loop_with_all_its_files(url: str, tmp_path: Path) -> None:
 
 
 def test_the_highest_load_that_meets_objectives_is_searched(url: str) -> None:
-    """A server that answers whatever comes: objectives that nothing misses end at the limit, one that nothing meets at the start."""
+    """An objective that nothing meets ends the search with no load found, and says what was missed."""
     options = ("--url", url, "--model", "truth", "--find-max", "--requests", "4", "--output-tokens", "4", "--no-calibrate", "--json")
     document = json.loads(bench(*options, "--slo", "ttft<=0.001").stdout)
     assert (document["find_max"]["max"], len(document["find_max"]["probes"])) == (None, 1)
@@ -117,6 +117,11 @@ def test_calibrate_shows_what_the_client_makes_of_the_truth() -> None:
         (("--url", "URL", "--model", "truth", "--rate", "5", "--concurrency", "2"), "give one of --concurrency, --rate"),
         (("--url", "URL", "--model", "truth", "--find-max"), "--find-max needs --slo"),
         (("--url", "URL", "--model", "truth", "--slo", "fast"), "'fast' is no objective"),
+        (("--url", "URL", "--model", "truth", "--rate", "5", "--precision", "0.1"), "--precision ends a closed loop"),
+        (("--url", "URL", "--model", "truth", "--stages", "5:1", "--duration", "9"), "leave --requests and --duration out"),
+        (("--url", "URL", "--model", "truth", "--find-max", "--slo", "ttft<=1", "--repeats", "2"), "a search repeats nothing"),
+        (("--url", "URL", "--model", "truth", "--extra-body", "[1]"), "give a JSON object"),
+        (("--url", "URL", "--model", "truth", "--html", "/nowhere/r.html"), "--html /nowhere/r.html cannot be written: No such file"),
         (("--url", "URL", "--model", "truth", "--stages", "5"), "give RATE:SECONDS"),
         (("--url", "URL", "--model", "truth", "--input-tokens", "many"), "'many' is no length"),
         (("--url", "URL", "--model", "truth", "--trace", "none.csv"), "cannot read the trace none.csv"),
@@ -205,3 +210,58 @@ def test_prompts_may_come_from_a_dataset(url: str, tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert (document["workload"]["dataset"], document["load"]["concurrency"]) == ("prompts.jsonl", 2)
     assert document["metrics"]["input_tokens_mean"] == (3 + 2 * 3 + 3 + 2 * 1) / 2
+
+
+@pytest.mark.parametrize("option", ["--json", "--parquet", "--html"])
+def test_a_disk_that_is_full_is_said_in_one_line_and_nothing_is_deleted(url: str, tmp_path: Path, option: str) -> None:
+    target = tmp_path / "result"
+    target.symlink_to("/dev/full")
+    result = bench("--url", url, "--model", "truth", "--requests", "3", "--output-tokens", "4", "--no-calibrate", option, str(target))
+    assert result.returncode == 1
+    assert f"{option} {target} cannot be written: No space left on device" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert target.is_symlink()
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_duration_ends_a_closed_loop_and_nothing_else_does(url: str) -> None:
+    """A server that answers at once gets far more than the hundred requests of a load point without a duration."""
+    result = bench(
+        "--url", url, "--model", "truth", "--concurrency", "2", "--duration", "1.5", "--output-tokens", "4", "--no-calibrate", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["load"]["requests"], document["load"]["duration_s"]) == (None, 1.5)
+    assert document["requests"]["completed"] > 120
+    assert document["requests"]["failed"] == 0
+
+
+def test_an_answer_that_ends_by_itself_is_counted_and_is_no_failure(url: str) -> None:
+    """The server takes `ignore_eos` and stops after two tokens of four all the same."""
+    result = bench(
+        "--url", url, "--model", "truth", "--requests", "5", "--output-tokens", "4", "--no-calibrate", "--json",
+        "--extra-body", '{"scenario": {"chunks": 2}}',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["requests"]["completed"], document["stopped_early"]) == (5, 5)
+    assert "output_tokens_off_target" in document["quality_flags"]
+
+
+def test_a_slow_open_loop_is_calibrated_at_a_rate_that_takes_no_minute(url: str) -> None:
+    result = bench("--url", url, "--model", "truth", "--rate", "0.9", "--requests", "2", "--output-tokens", "4", "--json")
+    assert result.returncode == 0, result.stderr
+    client = json.loads(result.stdout)["client"]
+    assert client["calibrated_rate_per_s"] == 6
+    assert client["error_ms"]["p99"] is not None
+
+
+def test_a_calibration_has_more_connections_than_the_usual_limit_of_files() -> None:
+    """1,024 streams at a soft limit of 256 files, as the usual 1,024 is to them."""
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"ulimit -Sn 256; exec {sys.executable} -m orchestration.cli calibrate --concurrency 300 --json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    [calibration] = json.loads(result.stdout)["calibrations"]
+    assert (calibration["requests"], calibration["failed"]) == (1200, 0)

@@ -74,7 +74,7 @@ def test_a_server_that_trickles_ends_with_the_timeout_on_each(server: Server) ->
 
 
 def test_a_plain_page_is_had_over_each(server: Server) -> None:
-    """The probe uses Python's own HTTP client: what the server lists is what error messages name."""
+    """What the server lists is what error messages name."""
     assert served_models(server.endpoint(), 10) == ["truth"]
 
 

@@ -296,3 +296,44 @@ def test_failures_are_counted_beside_what_succeeded(url: str) -> None:
     assert (statistics.requests_sent, statistics.requests_completed, statistics.failures) == (6, 5, {"http_429": 1})
     assert "request_failures" in statistics.quality_flags
     assert "too many requests" in records[0].detail
+
+
+@pytest.mark.parametrize(
+    "arrivals",
+    [OpenLoop(tuple(0.1 * n for n in range(40))), ClosedLoop(4, ramp_s=4)],
+    ids=["open loop", "ramp"],
+)
+def test_what_is_under_way_when_the_time_is_up_is_finished(url: str, arrivals: OpenLoop | ClosedLoop) -> None:
+    """More would be due by then: nothing of it is sent, and nobody waits for it."""
+    session = LoadSession(Endpoint.parse(url), "truth", 10, body_fields={"scenario": {"ttft_ms": 400}}, fixed_length=False)
+    result = session.put(single([[1] * 8] * 40, 4), arrivals, duration_s=0.6)
+    assert {record.failure for record in result.records} == {None}
+    assert all(record.start_ns < result.start_ns + 600_000_000 for record in result.records)
+    assert max(record.end_ns for record in result.records) < result.start_ns + 5_000_000_000
+
+
+def test_a_person_who_would_go_on_after_the_time_is_up_does_not(url: str) -> None:
+    session = LoadSession(Endpoint.parse(url), "truth", 10, fixed_length=False)
+    turns = tuple(Ask(f"one two {n}", 4, 0.5 if n else 0.0) for n in range(5))
+    result = session.put([turns] * 3, ClosedLoop(3), duration_s=0.8)
+    assert {record.failure for record in result.records} == {None}
+    assert 3 <= len(result.records) <= 6
+
+
+@pytest.mark.parametrize("target", ["unix:/nowhere/none.sock", "http://127.0.0.1:1"])
+def test_a_thousand_refused_connections_are_a_thousand_counted_failures(target: str) -> None:
+    records, _ = measure(target, {}, requests=1000, concurrency=3)
+    assert [record.failure for record in records] == ["connect"] * 1000
+
+
+def test_a_host_of_several_addresses_is_reached_at_the_one_that_answers(url: str) -> None:
+    """`localhost` is ::1 first on most machines, where nobody listens."""
+    records, client = measure(url.replace("127.0.0.1", "localhost"), {}, requests=8, concurrency=4, expected=4)
+    assert [record.failure for record in records] == [None] * 8
+    assert client.connections == 4
+
+
+def test_one_request_that_hangs_does_not_keep_what_the_others_have_received(url: str) -> None:
+    """Each finished response leaves the load process: 300 of them beside one that hangs are within the same timeout."""
+    records, _ = measure(url, {}, requests=301, concurrency=2, timeout_s=3, first={"fault": "never"})
+    assert [record.failure for record in records] == ["timeout", *[None] * 300]

@@ -1,4 +1,4 @@
-"""The life of an engine process: start, wait for health, watch, and always stop."""
+"""The life of an engine process: prepare, start, wait until it is ready, watch, and always stop."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import assets
+from assets.benchmark.engines.environments import in_environment, process_environment
 from assets.benchmark.engines.protocol import CrashedError, EngineDriver, EngineError, Launch, PortTakenError, StartTimeoutError
 from assets.benchmark.guard import guarded
+from assets.benchmark.storage.location import CREDENTIAL_PREFIXES
 
 HEALTH_POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 TERM_GRACE_S = 5.0
-LOG_TAIL_BYTES = 16_384
+LOG_TAIL_BYTES = 65_536  # an engine of several processes writes many lines after the one that says why
 LOG_TAIL_LINES = 12
 
 _IMPORT_ROOT = Path(assets.__file__).resolve().parents[1]
@@ -79,12 +81,14 @@ class EngineProcess:
         check_port(self.launch.host, self.launch.port)
         started = time.monotonic()
         with self.log_path.open("wb") as log:
+            self._prepare(log)
             self._process = subprocess.Popen(
                 guarded(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=import_environment(),
+                # an engine has no business in the checkpoints
+                env={name: value for name, value in self._environment().items() if not name.startswith(CREDENTIAL_PREFIXES)},
                 start_new_session=True,
             )
         try:
@@ -99,7 +103,12 @@ class EngineProcess:
         self.stop()
 
     @property
-    def pid(self) -> int:
+    def base_url(self) -> str:
+        """Where the engine's HTTP API is."""
+        return self.launch.base_url
+
+    @property
+    def pid(self) -> int | None:
         """The engine's process id. Raises RuntimeError before the start."""
         if self._process is None:
             raise RuntimeError("the engine has not been started")
@@ -131,6 +140,34 @@ class EngineProcess:
         except OSError as error:
             return f"(no log: {error.strerror})"
 
+    def _environment(self) -> dict[str, str]:
+        variables = self.driver.variables(self.launch)
+        if self.launch.environment is not None:
+            return process_environment(self.launch.environment, variables)
+        return {**import_environment(), **variables}
+
+    def _prepare(self, log: BinaryIO) -> None:
+        """Run what comes before the start, to its end. Raises the typed EngineError when that fails."""
+        for command in self.driver.prepare_commands(self.launch):
+            line = in_environment(self.driver.name, self.launch, command) if self.launch.environment is not None else list(command)
+            try:
+                ended = subprocess.run(
+                    guarded(line),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                    timeout=self._start_timeout_s,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise StartTimeoutError(
+                    f"{self.driver.name} was not prepared within {self._start_timeout_s:g} s: raise engine_start_timeout_s, or see "
+                    f"{self.log_path}"
+                ) from None
+            if ended.returncode != 0:
+                raise self._failure(ended.returncode)
+
     def _wait_until_healthy(self, started: float) -> None:
         while True:
             self.check_alive()
@@ -150,7 +187,7 @@ class EngineProcess:
     def _healthy(self) -> bool:
         connection = http.client.HTTPConnection(self.launch.host, self.launch.port, timeout=HEALTH_TIMEOUT_S)
         try:
-            connection.request("GET", self.driver.health_path)
+            connection.request("GET", self.driver.ready_path)
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

@@ -32,6 +32,6 @@ class Executor(Protocol):
         `environment` is added to the worker's. `on_poll` is called about twice a second with the worker's new events, and once more
         after its end.
         However this call ends, by an exception (a cancelled run) too, the worker and its engine are gone.
-        Raises CheckpointError when the job's checkpoint folder cannot be used from here.
+        Raises CheckpointError when the job's files cannot be written from here.
         """
         ...

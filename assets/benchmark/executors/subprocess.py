@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from assets.benchmark.checkpoint import clear_errors
 from assets.benchmark.engines.process import import_environment
 from assets.benchmark.executors.protocol import WorkerExit
 from assets.benchmark.guard import guarded
 from assets.benchmark.job import Job
-from assets.benchmark.job_file import write_job
+from assets.benchmark.job_file import JobError, write_job
 from assets.benchmark.progress import PROGRESS_NAME, Event, ProgressFollower
+from assets.benchmark.storage.local import clear_errors
+from assets.benchmark.storage.location import parse_location
 from assets.benchmark.telemetry import GpuReader
 from assets.matrix.spec import HardwareConfig
 
@@ -29,12 +30,21 @@ LOG_TAIL_BYTES = 4096
 JOB_NAME = "job.json"
 LOG_NAME = "worker.log"
 TURN_NAME = ".turn"
-# The worker needs none of the platform's settings; some of them are secrets.
+# The worker needs none of the platform's settings; some of them are secrets. It does need what opens the checkpoints' object storage.
 WITHHELD_PREFIXES = ("DYNO_", "HF_TOKEN")
 
 
 class SubprocessExecutor:
-    """Runs batches on this machine: its CPU, and the GPUs that its NVIDIA driver lists."""
+    """Runs batches on this machine: its CPU, and the GPUs that its NVIDIA driver lists.
+
+    `work_dir` gets a folder for each batch with its job file, log and progress. Without one they are in the batch's checkpoint folder,
+    which must then be a local one.
+    """
+
+    work_dir: Path | None = None
+
+    def __init__(self, work_dir: Path | None = None) -> None:
+        self.work_dir = work_dir
 
     def unavailable(self, hardware: HardwareConfig) -> str | None:
         """The CPU is always there; for a GPU config the driver must list enough GPUs of the type."""
@@ -55,9 +65,17 @@ class SubprocessExecutor:
 
         Batches on one machine take turns, whichever process runs them: two at once would measure each other.
         """
-        folder = Path(job.checkpoint_dir)
-        with _turn(folder.parents[1] / TURN_NAME, on_poll):
+        folder = self._folder(job)
+        with _turn((self.work_dir or folder.parents[1]) / TURN_NAME, on_poll):
             return self._run(job, folder, environment, on_poll)
+
+    def _folder(self, job: Job) -> Path:
+        if self.work_dir is not None:
+            return self.work_dir / job.partition_key / f"{job.protocol}-r{job.repeat}"
+        checkpoints = parse_location(job.checkpoint_dir)
+        if isinstance(checkpoints, Path):
+            return checkpoints
+        raise JobError(f"checkpoint_dir: {checkpoints} is not on this machine: the executor needs a work_dir for the job file and the log")
 
     def _run(self, job: Job, folder: Path, environment: Mapping[str, str], on_poll: Callable[[Sequence[Event]], None]) -> WorkerExit:
         job_path, log_path, progress = folder / JOB_NAME, folder / LOG_NAME, folder / PROGRESS_NAME
@@ -68,7 +86,7 @@ class SubprocessExecutor:
         inherited = {name: value for name, value in import_environment().items() if not name.startswith(WITHHELD_PREFIXES)}
         with log:
             process = subprocess.Popen(
-                guarded([sys.executable, "-m", "assets.benchmark", "--job", str(job_path)]),
+                guarded([sys.executable, "-m", "assets.benchmark", "--job", str(job_path), "--work-dir", str(folder)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -44,12 +44,14 @@ QUICK_TOKENS = 24
 WAVES = 3
 QUICK_MIN_REQUESTS = 12
 OPEN_LOOP_S = 2.0
+# A slower open loop is calibrated at this rate: its requests would come one by one as well, and a calibration would take a minute.
+MIN_RATE_PER_S = QUICK_MIN_REQUESTS / OPEN_LOOP_S
 PROMPT = "hello " * 64
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One load on the truth server. Errors are reported minus true, one per matched request (per gap for ITL), in milliseconds.
+    """One load on the truth server. Errors are of single requests, absolute: |reported minus true| TTFT, in milliseconds.
 
     `efficiency` is the ideal over the actual time of a closed loop: what its streams would have taken had each refill been instant. In an
     open loop it is None, and `rate_error_share` says how far the rate of sends was off the schedule's.
@@ -147,7 +149,7 @@ def calibrate(
     if concurrency is not None:
         arrivals, count = ClosedLoop(concurrency), requests or max(QUICK_MIN_REQUESTS, WAVES * concurrency)
     else:
-        rate = rate_per_s or 0.0
+        rate = rate_per_s = max(rate_per_s or 0.0, MIN_RATE_PER_S)
         arrivals = open_loop(RateProfile.steady(rate, OPEN_LOOP_S if requests is None else requests / rate), "poisson", timing.seed)
         count = len(arrivals.due_s)
     with truth_server(timing, transport) as endpoint:
@@ -171,7 +173,7 @@ def _compare(
         token_ns, received_ns = np.asarray(truth[record.index]["token_ns"]), truth[record.index]["received_ns"]
         # what the client calls TTFT runs from its own send here; how late that was is in the schedule lag
         reported_ms = (record.ttft_ms or 0.0) - (record.start_ns - record.clock_ns) / 1e6
-        errors.append(reported_ms - (token_ns[0] - received_ns) / 1e6)
+        errors.append(abs(reported_ms - (token_ns[0] - received_ns) / 1e6))
         gaps.append(record.token_gaps_ms)
         true_gaps.append(np.diff(token_ns) / 1e6)
         true_e2e_s.append((token_ns[-1] - received_ns) / 1e9)
@@ -212,12 +214,21 @@ def _rate_error(completed: Sequence[RequestRecord], arrivals: OpenLoop) -> float
 
 
 def client_verdict(
-    calibration: Calibration | None, schedule_lag_ms: Summary, cpu_share_max: float, ttft_p50_ms: float | None, e2e_p50_ms: float | None
+    calibration: Calibration | None,
+    schedule_lag_ms: Summary,
+    cpu_share_max: float,
+    *,
+    ttft_p50_ms: float | None,
+    e2e_p50_ms: float | None,
+    scheduled: bool,
 ) -> tuple[str, ...]:
-    """Why the client limited a load point, in sentences; empty when it did not. The bounds are the constants of this module."""
+    """Why the client limited a load point, in sentences; empty when it did not. The bounds are the constants of this module.
+
+    `scheduled`: latencies run from a schedule's instants, so that lag is part of TTFT. In a closed loop it makes the load smaller.
+    """
     reasons: list[str] = []
     error_bound_ms = max(ERROR_BOUND_MS, ERROR_BOUND_SHARE * (ttft_p50_ms or 0.0))
-    lag_bound_ms = max(ERROR_BOUND_MS, ERROR_BOUND_SHARE * (e2e_p50_ms or 0.0))
+    lag_bound_ms = error_bound_ms if scheduled else max(ERROR_BOUND_MS, ERROR_BOUND_SHARE * (e2e_p50_ms or 0.0))
     error = calibration.ttft_error_ms.p99 if calibration is not None else None
     if error is not None and error > error_bound_ms:
         reasons.append(f"calibrated TTFT error p99 {error:.2f} ms is over {error_bound_ms:.2f} ms")

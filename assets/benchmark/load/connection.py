@@ -48,9 +48,10 @@ class Owner(Protocol):
 class Connection:
     """Opened at once and asynchronously; `perform` when the owner has been told that it is open."""
 
-    def __init__(self, owner: Owner, address: Address, tls: ssl.SSLContext | None, server_name: str) -> None:
-        """Raises OSError when no socket can be had or the connection is refused at once."""
+    def __init__(self, owner: Owner, address: Address, tls: ssl.SSLContext | None, server_name: str, *, address_number: int = 0) -> None:
+        """To `address`, the owner's `address_number`th. Raises OSError when no socket can be had or the connection is refused at once."""
         self._owner = owner
+        self.address_number = address_number
         self._view = memoryview(owner.receive_buffer)
         self.exchange: Exchange | None = None
         self.closed = False

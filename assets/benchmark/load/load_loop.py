@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from time import perf_counter_ns, process_time_ns
 
 from assets.benchmark.load.connection import CONNECT_TIMEOUT_S, Connection
@@ -69,7 +70,10 @@ class LoadLoop:
         self._first_chain, self._chain_step = first_chain, chain_step
         self._tls = endpoint.tls_context()
         self._addresses: list[Address] = []
+        # the first of the addresses that may answer: those before it have refused
+        self._first_address = 0
         self._connected_once = False
+        self._refusals: deque[tuple[str, int]] = deque()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._watched: dict[int, Callable[[int], None]] = {}
@@ -78,7 +82,8 @@ class LoadLoop:
         self._waiting: deque[_Conversation] = deque()
         self._busy: dict[Connection, _Conversation] = {}
         self._later: list[tuple[int, int, _Conversation]] = []
-        self._deadlines: deque[tuple[int, Connection, Exchange]] = deque()
+        # in the order of their deadlines, which all lie as far from their sends
+        self._deadlines: dict[Connection, int] = {}
         self._connect_deadlines: deque[tuple[int, Connection]] = deque()
         self._next_chain = 0
         self._started_ns = 0
@@ -114,6 +119,7 @@ class LoadLoop:
             self._open_connection()
         while self._opening and not self._aborted:
             self._expire(perf_counter_ns())
+            self._handle_refusals()
             self._turn(perf_counter_ns() + _MAX_WAIT_NS, precise=False)
 
     def run(self, start_ns: int) -> None:
@@ -144,7 +150,7 @@ class LoadLoop:
         """See connection.Owner."""
         self._changed = True
         self._opening -= 1
-        self._connected_once = True
+        self._connected_once, self._first_address = True, connection.address_number
         self.report.connections += 1
         self._use(connection)
 
@@ -155,12 +161,13 @@ class LoadLoop:
             self._idle.remove(connection)
         if problem is not None:
             self._opening -= 1
-            self._on_connect_failure(problem)
+            self._refusals.append((problem, connection.address_number))
 
     def on_exchange(self, connection: Connection, exchange: Exchange) -> None:
         """See connection.Owner."""
         self._changed = True
         conversation = self._busy.pop(connection)
+        del self._deadlines[connection]
         self.report.arrivals += len(exchange.user_ns)
         if self._was_stale(connection, exchange):
             self.report.reused_connections = False
@@ -184,13 +191,14 @@ class LoadLoop:
             now = perf_counter_ns()
             self._release(now)
             self._expire(now)
+            self._handle_refusals()
             if self._is_over():
                 break
             due_ns = self._next_due()
             until_ns = now + _MAX_WAIT_NS if due_ns is None else min(due_ns, now + _MAX_WAIT_NS)
             self._turn(until_ns, precise=due_ns is not None and due_ns == until_ns)
+            now, cpu_now = perf_counter_ns(), process_time_ns()
             if now - window_ns >= CPU_WINDOW_NS:
-                cpu_now = process_time_ns()
                 self.report.cpu_share_max = max(self.report.cpu_share_max, (cpu_now - window_cpu_ns) / (now - window_ns))
                 window_ns, window_cpu_ns = now, cpu_now
         self.report.cpu_s = (process_time_ns() - cpu_ns) / 1e9
@@ -204,8 +212,9 @@ class LoadLoop:
             until_ns, precise = deadline_ns, False
         self._changed = False
         # most arrivals end nothing: then there is nothing new to be reckoned, and the wait goes on
-        while not self._changed and (wait_ns := until_ns - perf_counter_ns()) > 0:
-            if precise:
+        while True:
+            wait_ns = max(0, until_ns - perf_counter_ns())
+            if precise and wait_ns:
                 select.select((self._epoll,), (), (), wait_ns / 1e9)
                 wait_ns = 0
             for fd, events in self._epoll.poll(wait_ns / 1e9):
@@ -219,6 +228,8 @@ class LoadLoop:
                 elif fd in self._watched:
                     self._changed = True
                     self._watched[fd](events)
+            if self._changed or perf_counter_ns() >= until_ns:
+                return
 
     def _release(self, now: int) -> None:
         """Send what is due."""
@@ -244,7 +255,9 @@ class LoadLoop:
 
     def _after(self, conversation: _Conversation, exchange: Exchange) -> None:
         """What follows the end of a request: the next turn, or the stream's next chain."""
-        now = exchange.end_ns
+        # by the kernel where it says: what we read late is late from then on
+        stamp = exchange.kernel_ns[-1] if exchange.kernel_ns else NO_STAMP
+        now = exchange.end_ns if stamp == NO_STAMP else stamp
         if self._stopped(now):
             return
         conversation.turn += 1
@@ -278,7 +291,7 @@ class LoadLoop:
         exchange = Exchange(chain, conversation.turn, conversation.due_ns)
         exchange.connect_ns = NO_STAMP if connection.used else connection.connect_ns
         self._busy[connection] = conversation
-        self._deadlines.append((perf_counter_ns() + int(self._plan.timeout_s * 1e9), connection, exchange))
+        self._deadlines[connection] = perf_counter_ns() + int(self._plan.timeout_s * 1e9)
         connection.perform(request, exchange)
         self._keep_spares()
 
@@ -289,23 +302,29 @@ class LoadLoop:
 
     # -- connections ---------------------------------------------------------------------------------------------------------------------
 
-    def _open_connection(self) -> None:
+    def _open_connection(self, address_number: int | None = None) -> None:
+        number = self._first_address if address_number is None else address_number
         self._opening += 1
         try:
             if not self._addresses:
                 self._addresses = self._endpoint.addresses()
-            connection = Connection(self, self._addresses[0], self._tls, self._endpoint.host)
+            connection = Connection(self, self._addresses[number], self._tls, self._endpoint.host, address_number=number)
         except OSError as error:
+            self._changed = True
             self._opening -= 1
-            self._on_connect_failure(error.strerror or str(error))
+            self._refusals.append((error.strerror or str(error), number))
             return
         self._connect_deadlines.append((perf_counter_ns() + int(CONNECT_TIMEOUT_S * 1e9), connection))
 
-    def _on_connect_failure(self, problem: str) -> None:
+    def _handle_refusals(self) -> None:
+        """Each may lead to another one; here, so that a server that refuses a thousand requests needs no stack as deep."""
+        while self._refusals and not self._aborted:
+            self._on_refusal(*self._refusals.popleft())
+
+    def _on_refusal(self, problem: str, address_number: int) -> None:
         """Another address of the host may answer; where none does, the request that waits longest has failed."""
-        if not self._connected_once and len(self._addresses) > 1:
-            del self._addresses[0]
-            self._open_connection()
+        if not self._connected_once and address_number + 1 < len(self._addresses):
+            self._open_connection(address_number + 1)
             return
         if not self._waiting:
             return
@@ -347,6 +366,8 @@ class LoadLoop:
         return exhausted and not self._later
 
     def _next_due(self) -> int | None:
+        if self._stopped(perf_counter_ns()):
+            return None
         plan, candidates = self._plan, []
         if plan.due_s is not None and self._next_chain < len(plan.chains):
             candidates.append(self._at(plan.due_s[self._next_chain]))
@@ -357,17 +378,16 @@ class LoadLoop:
         return min(candidates, default=None)
 
     def _first_deadline(self) -> int | None:
-        while self._deadlines and self._deadlines[0][1].exchange is not self._deadlines[0][2]:
-            self._deadlines.popleft()
         while self._connect_deadlines and (self._connect_deadlines[0][1].open or self._connect_deadlines[0][1].closed):
             self._connect_deadlines.popleft()
-        firsts = [queue[0][0] for queue in (self._deadlines, self._connect_deadlines) if queue]
+        firsts = [*islice(self._deadlines.values(), 1), *(deadline for deadline, _ in islice(self._connect_deadlines, 1))]
         return min(firsts, default=None)
 
     def _expire(self, now: int) -> None:
         while (first := self._first_deadline()) is not None and first <= now:
-            if self._deadlines and self._deadlines[0][0] == first:
-                self._deadlines.popleft()[1].time_out(self._plan.timeout_s)
+            connection = next(iter(self._deadlines), None)
+            if connection is not None and self._deadlines[connection] == first:
+                connection.time_out(self._plan.timeout_s)
             else:
                 self._connect_deadlines.popleft()[1].fail(TransportFailure.CONNECT, f"no answer within {CONNECT_TIMEOUT_S:g} s")
 

@@ -15,7 +15,11 @@ MAX_ANSWER_BYTES = 2**28
 
 
 class NoAnswerError(Exception):
-    """The server did not answer the question; the message says how it failed."""
+    """The server did not answer the question; the message says how it failed. `status` is that of an answer which is none."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def get(endpoint: Endpoint, path: str, timeout_s: float) -> bytes:
@@ -27,7 +31,7 @@ def get(endpoint: Endpoint, path: str, timeout_s: float) -> bytes:
     loop.run(0)
     [exchange] = exchanges
     if exchange.failure or exchange.status != 200:
-        raise NoAnswerError(exchange.detail or f"HTTP {exchange.status}")
+        raise NoAnswerError(exchange.detail or f"HTTP {exchange.status}", None if exchange.failure else exchange.status)
     try:
         return response_body(exchange)
     except MalformedResponseError as error:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 
 from assets.benchmark.load.endpoint import Endpoint
+from assets.benchmark.load.file_limit import raise_file_limit
 from assets.benchmark.load.load_loop import LoadLoop
 from assets.benchmark.load.plan import LoadPlan
 
@@ -76,7 +75,7 @@ class _Commands:
 def main(plan_fd: int, spool_fd: int) -> None:
     """Run one share of a plan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    _raise_file_limit()
+    raise_file_limit()
     commands = _Commands()
     setup = json.loads(commands.first_line())
     with open(plan_fd, "rb") as file:
@@ -101,13 +100,6 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _raise_file_limit() -> None:
-    """A connection is an open file; the usual soft limit of 1,024 is there for programs that use select."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _say(document: dict[str, object]) -> None:

@@ -121,6 +121,11 @@ class TextPrompts:
             raise TokenizerError(f"the server does not count the tokens of a prompt: it says {tokens[0]:g} for {words[0]:g} words")
         return TextPrompts(self.words, float(slope), float(intercept))
 
+    def corrected(self, asked_tokens: float, counted_tokens: float) -> TextPrompts:
+        """From prompts that were to have `asked_tokens` on average and had `counted_tokens`."""
+        share = (counted_tokens - self.overhead_tokens) / max(asked_tokens - self.overhead_tokens, 1.0)
+        return TextPrompts(self.words, max(MIN_TOKENS_PER_WORD, self.tokens_per_word * share), self.overhead_tokens)
+
     def make(self, lengths: Sequence[int], seed: int, nonce: int = 0, shared_prefix_share: float = 0.0) -> list[Prompt]:
         """See PromptSource. What the lengths really were is in the server's usage."""
         counts = [max(1, round((length - self.overhead_tokens) / self.tokens_per_word)) for length in lengths]

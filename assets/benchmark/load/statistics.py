@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from assets.benchmark.job import Summary
 from assets.benchmark.load.decode import RequestRecord
-from assets.benchmark.load.intervals import Interval, block_length, gap_intervals, interval, resample, summary_intervals
+from assets.benchmark.load.intervals import MIN_FOR_INTERVALS, Interval, gap_intervals, latency_intervals, throughput_interval
 from assets.benchmark.load.steady_state import Window, find_window
 
 # Linear interpolation between order statistics: type 7 of Hyndman & Fan (1996).
@@ -27,7 +27,8 @@ QUALITY_FLAGS: Mapping[str, str] = {
     "request_failures": "some requests failed; latencies are of the completed ones",
     "few_requests": f"fewer than {REQUESTS_FOR_A_P99} requests completed: p99 is hardly more than the maximum",
     "no_steady_state": "latencies kept drifting: the numbers are of the whole load point, warm-up and all",
-    "concurrency_off_target": "by Little's law the mean number in flight is over 5 % off what was asked",
+    "no_steady_window": "too few requests for a steady window: the first wave, which starts all at once, and the drain are in the numbers",
+    "concurrency_off_target": "the mean number in flight was over 5 % off what was asked",
     "littles_law_off": "requests in flight and throughput x latency differ by over 5 %: the accounting is not to be trusted",
     "usage_missing": "the server reported no usage: chunks were counted as tokens",
     "token_counts_disagree": "usage and the model's own tokenizer differ by over 5 % on an output, as they do on what random weights write",
@@ -45,11 +46,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a load point was meant to be; None where nothing was promised."""
+    """What a load point was meant to be; None where nothing was promised. `scheduled_s` is how long an open loop's schedule lasts."""
 
     concurrency: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    scheduled_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def load_statistics(records: Sequence[RequestRecord], asked: Asked, seed: int = 
     """
     if not records:
         raise ValueError("a load point without requests has no statistics")
-    window = find_window(records)
+    window = find_window(records, asked.scheduled_s)
     completed = [record for record in records if record.failure is None]
     counted = [record for record in completed if record.start_ns >= window.start_ns]
     rates = _rates(completed, window)
@@ -125,8 +127,8 @@ def load_statistics(records: Sequence[RequestRecord], asked: Asked, seed: int = 
         concurrency_mean=concurrency_mean,
         schedule_lag_ms=summarize([record.lag_ms for record in records]),
         receive_lag_ms=summarize(_values(records, "receive_lag_ms")),
-        intervals=_intervals(counted, gaps, concurrency_mean, seed),
-        quality_flags=_flags(records, asked, concurrency_mean, _by_littles_law(counted, rates, window), window.kind == "unsettled"),
+        intervals={**_intervals(counted, gaps, concurrency_mean, seed), **_throughput_interval(completed, window, seed)},
+        quality_flags=_flags(records, asked, concurrency_mean, _by_littles_law(counted, rates, window), window),
     )
 
 
@@ -184,24 +186,23 @@ def _mean(values: Floats) -> float | None:
 
 
 def _intervals(counted: Sequence[RequestRecord], gaps: list[Floats], concurrency: float, seed: int) -> dict[str, Interval]:
-    """95 % intervals of every latency, and of throughput.
-
-    Throughput is resampled as concurrency x tokens / latency (Little's law), which holds the concurrency as it was.
-    """
+    """95 % intervals of every latency."""
     intervals: dict[str, Interval] = {}
     for name in PER_REQUEST:
-        values = _values(counted, name)
-        if values.size > 1:
-            rows = resample(values.size, block_length(values.size, concurrency), seed)
-            _name_all(intervals, name, summary_intervals(values, rows))
-    if len(counted) < 2:
-        return intervals
-    rows = resample(len(counted), block_length(len(counted), concurrency), seed)
-    _name_all(intervals, "itl_ms", gap_intervals(gaps, rows))
-    e2e_s, tokens_out = _values(counted, "e2e_ms") / 1e3, _values(counted, "output_tokens")
-    if e2e_s.size == tokens_out.size == len(counted):
-        intervals["output_tokens_per_s"] = interval(concurrency * tokens_out[rows].sum(axis=1) / e2e_s[rows].sum(axis=1))
+        _name_all(intervals, name, latency_intervals(_values(counted, name), concurrency, seed))
+    _name_all(intervals, "itl_ms", gap_intervals(gaps, concurrency, seed))
     return intervals
+
+
+def _throughput_interval(completed: Sequence[RequestRecord], window: Window, seed: int) -> dict[str, Interval]:
+    timed = [record for record in completed if record.ttft_ms is not None and record.output_tokens is not None]
+    if len(timed) < MIN_FOR_INTERVALS:
+        return {}
+    first_s = np.asarray([(record.clock_ns - window.start_ns) / 1e9 + (record.ttft_ms or 0.0) / 1e3 for record in timed])
+    last_s = np.asarray([(record.end_ns - window.start_ns) / 1e9 for record in timed])
+    tokens = np.asarray([record.output_tokens or 0 for record in timed], dtype=np.float64)
+    found = throughput_interval(first_s, last_s, tokens, window.duration_s, seed)
+    return {} if found is None else {"output_tokens_per_s": found}
 
 
 def _name_all(intervals: dict[str, Interval], metric: str, found: Mapping[str, Interval]) -> None:
@@ -218,7 +219,7 @@ def _by_littles_law(counted: Sequence[RequestRecord], rates: _Rates, window: Win
 
 
 def _flags(
-    records: Sequence[RequestRecord], asked: Asked, concurrency_mean: float, by_littles_law: float | None, unsettled: bool
+    records: Sequence[RequestRecord], asked: Asked, concurrency_mean: float, by_littles_law: float | None, window: Window
 ) -> tuple[str, ...]:
     """Those of QUALITY_FLAGS that the records show."""
     completed = [record for record in records if record.failure is None]
@@ -231,7 +232,9 @@ def _flags(
     off = {
         "request_failures": len(completed) < len(records),
         "few_requests": len(completed) < REQUESTS_FOR_A_P99,
-        "no_steady_state": unsettled,
+        "no_steady_state": window.kind == "unsettled",
+        # a single stream has neither a first wave nor a drain
+        "no_steady_window": window.kind == "whole" and asked.concurrency != 1,
         "concurrency_off_target": off_target(concurrency_mean, asked.concurrency),
         "littles_law_off": len(completed) == len(records) and off_target(by_littles_law, concurrency_mean),
         "usage_missing": len(reported) < len(completed),

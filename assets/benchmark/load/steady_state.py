@@ -21,8 +21,9 @@ Floats = npt.NDArray[np.float64]
 BATCH = 5
 # With fewer, a cut costs more than the warm-up does.
 MIN_REQUESTS = 100
-# A window of less than this many mean latencies is mostly its own edges.
-MIN_LATENCIES = 10.0
+# A window of less than this many mean latencies is mostly its own edges. A closed loop of seven requests a stream has one: its first wave
+# is cut off, and in its last streams run dry.
+MIN_LATENCIES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,13 @@ def mser_cut(values: Floats) -> int | None:
     return None if best == last and best > 0 else best * BATCH
 
 
-def find_window(records: Sequence[RequestRecord]) -> Window:
-    """The window of a load point, from its records of all outcomes in the order of their starts."""
+def find_window(records: Sequence[RequestRecord], scheduled_s: float = 0.0) -> Window:
+    """The window of a load point, from its records of all outcomes in the order of their starts.
+
+    `scheduled_s` is how long an open loop's schedule lasts: the pause after its last arrival is part of its rate.
+    """
     first_ns, last_ns = min(record.start_ns for record in records), max(record.end_ns for record in records)
+    last_ns = max(last_ns, min(record.due_ns for record in records) + int(scheduled_s * 1e9))
     completed = [record for record in records if record.failure is None and record.e2e_ms is not None]
     if len(completed) < MIN_REQUESTS:
         return Window("whole", first_ns, last_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from assets.matrix.generate import Matrix, generate
 from assets.matrix.spec import Batch, Workload
 from assets.models.artifacts import LocalArtifact, resolve_local_artifact
 from assets.models.local.build import ensure_local_model, local_facts
+from tests.integration.benchmark.s3 import S3Server, running
 from tests.integration.benchmark.support import MODEL_ID, QUANTIZATION
 
 CONCURRENCIES = (1, 2, 4)
@@ -61,3 +63,18 @@ def catalog_url(empty_postgres_url: str, matrix: Matrix, batch: Batch) -> str:
     catalog.save_matrix([matrix], [batch])
     catalog.close()
     return empty_postgres_url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The session's S3."""
+    with running(tmp_path_factory.mktemp("s3") / "moto.log") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The session's S3, and an environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server

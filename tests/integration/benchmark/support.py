@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import dagster as dg
 import psutil
 from sqlalchemy import text
 
+from assets.benchmark.assets import build_benchmark_asset, partitions_of
 from assets.benchmark.batch import BatchRun
-from assets.benchmark.executors.protocol import WorkerExit
+from assets.benchmark.executors.protocol import Executor, WorkerExit
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job import Job
 from assets.benchmark.job_file import checkpoint_directory, configurations_of, deployment_of, launch_size
 from assets.benchmark.progress import Event
 from assets.catalog.database import make_engine, transaction
 from assets.catalog.repository import Catalog
+from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import Batch, HardwareConfig
 from assets.models.artifacts import LocalArtifact
 from assets.models.gguf_writer import GgufQuantization
@@ -32,7 +35,8 @@ PROTOCOL: Final = "demo"
 class WatchedExecutor(SubprocessExecutor):
     """The real executor; `act` is called once, when the worker tells of an event for which `when` is true."""
 
-    def __init__(self, when: Callable[[Event], bool], act: Callable[[], None]) -> None:
+    def __init__(self, when: Callable[[Event], bool], act: Callable[[], None], work_dir: Path | None = None) -> None:
+        super().__init__(work_dir)
         self._when = when
         self._act: Callable[[], None] | None = act
 
@@ -53,9 +57,9 @@ class NoHardware(SubprocessExecutor):
         return f"{hardware.hardware_id} is not here"
 
 
-def batch_run(catalog: Catalog, batch: Batch, state_dir: Path) -> BatchRun:
+def batch_run(catalog: Catalog, batch: Batch, state_dir: Path, checkpoints: str | None = None) -> BatchRun:
     """One attempt, as the asset makes it."""
-    return BatchRun(catalog, batch, PROTOCOL, 0, state_dir, "run", on_note=print)
+    return BatchRun(catalog, batch, PROTOCOL, 0, state_dir, "run", on_note=print, checkpoints=checkpoints)
 
 
 def job_of(batch: Batch, artifact: LocalArtifact, state_dir: Path, model_path: Path | None = None) -> Job:
@@ -80,6 +84,22 @@ def folder_of(batch: Batch, state_dir: Path) -> Path:
     return checkpoint_directory(state_dir, batch.partition_key, PROTOCOL, 0)
 
 
+def materialize(catalog: Catalog, batch: Batch, executor: Executor, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """The batch's partition, through the asset."""
+    hardware = load_hardware()["cpu"]
+    name = partitions_of(hardware.hardware_id).name
+    assert name is not None
+    instance.add_dynamic_partitions(name, [batch.partition_key])
+    return dg.materialize(
+        [build_benchmark_asset(hardware)],
+        partition_key=batch.partition_key,
+        instance=instance,
+        resources={"catalog": catalog, "benchmark_executor": executor},
+        run_config={"ops": {"benchmark_cpu": {"config": {"protocol": PROTOCOL}}}},
+        raise_on_error=False,
+    )
+
+
 def processes(state_dir: Path, module: str = "") -> list[psutil.Process]:
     """Workers and engines of this test: they name its state folder on their command line."""
     found = []
@@ -90,10 +110,10 @@ def processes(state_dir: Path, module: str = "") -> list[psutil.Process]:
     return found
 
 
-def kill_worker(state_dir: Path) -> None:
-    """SIGKILL to the worker alone: its engine must go by itself."""
+def kill_worker(state_dir: Path, number: signal.Signals = signal.SIGKILL) -> None:
+    """A signal to the worker alone. Killed, its engine must go by itself."""
     [worker] = processes(state_dir, "-m assets.benchmark --job")
-    os.kill(worker.pid, signal.SIGKILL)
+    os.kill(worker.pid, number)
 
 
 def kill_engine(state_dir: Path) -> None:

@@ -25,6 +25,7 @@ from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job import Job
 from assets.benchmark.job_file import read_job, write_job
 from assets.benchmark.progress import Reporter
+from assets.benchmark.storage.local import LocalFolder
 from assets.benchmark.worker import EXIT_BAD_JOB, EXIT_CHECKPOINT, EXIT_ENGINE_FAILED
 from assets.catalog.repository import Catalog
 from assets.matrix.spec import Batch
@@ -83,7 +84,7 @@ def test_another_version_of_the_engine_is_not_measured_in_its_name(batch: Batch,
 def test_a_taken_port_is_found_before_the_engine_starts(artifact: LocalArtifact, tmp_path: Path) -> None:
     """Otherwise the answers of whoever listens there would be measured."""
     with occupied_port() as port, pytest.raises(PortTakenError, match=str(port)):
-        EngineProcess(LlamaCpp(), Launch(artifact.model_path, port, 1, 64), tmp_path / "engine.log", 30).__enter__()
+        EngineProcess(LlamaCpp(), Launch(str(artifact.model_path), port, 1, 64), tmp_path / "engine.log", 30).__enter__()
     assert not (tmp_path / "engine.log").exists()
 
 
@@ -93,7 +94,7 @@ def test_a_port_lost_between_the_check_and_the_start_is_the_engines_to_tell(
     """The check cannot see who comes after it: then llama.cpp itself fails to bind, and its words are understood."""
     monkeypatch.setattr(process, "check_port", lambda host, port: None)
     with occupied_port() as port, pytest.raises(PortTakenError, match="taken by another process"):
-        EngineProcess(LlamaCpp(), Launch(artifact.model_path, port, 1, 64), tmp_path / "engine.log", 30).__enter__()
+        EngineProcess(LlamaCpp(), Launch(str(artifact.model_path), port, 1, 64), tmp_path / "engine.log", 30).__enter__()
     assert_nothing_runs(state_dir)
 
 
@@ -106,9 +107,10 @@ def test_the_batch_goes_on_with_another_port(
     with occupied_port() as port:
         ports = iter([port, free_port()])
         monkeypatch.setattr(runner, "free_port", lambda: next(ports))
-        store = CheckpointStore(folder_of(batch, state_dir))
+        folder = folder_of(batch, state_dir)
+        store = CheckpointStore(LocalFolder(folder))
         with store.locked():
-            outcome = runner.Runner(read_job(state_dir / "job.json"), store, Reporter(), lambda: False).run()
+            outcome = runner.Runner(read_job(state_dir / "job.json"), store, Reporter(), lambda: False, folder).run()
     assert (outcome.measured, outcome.failed) == (1, 0)
     assert_nothing_runs(state_dir)
 
@@ -140,11 +142,11 @@ def test_a_disk_that_fills_up_in_mid_batch_keeps_what_is_finished(batch: Batch, 
     first, second, _ = (configuration.config_id for configuration in batch.configurations)
     folder = folder_of(batch, state_dir)
     folder.mkdir(parents=True)
-    (folder / f"{second}.requests.jsonl.gz.part").symlink_to(FULL)
+    (folder / f"{second}.json.part").symlink_to(FULL)
     (folder / "progress.jsonl").symlink_to(FULL)
     ended = worker(job_of(batch, artifact, state_dir), state_dir, stderr=FULL)
     assert ended.returncode == EXIT_CHECKPOINT
-    finished, damaged = CheckpointStore(folder).finished([first, second])
+    finished, damaged = CheckpointStore(LocalFolder(folder)).finished([first, second])
     assert (set(finished), damaged) == ({first}, [])
     assert_nothing_runs(state_dir)
 

@@ -11,20 +11,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.benchmark.assets import build_benchmark_asset, partitions_of
 from assets.benchmark.batch import BatchError
 from assets.benchmark.checkpoint import CheckpointStore
-from assets.benchmark.executors.protocol import Executor
 from assets.benchmark.executors.subprocess import SubprocessExecutor
 from assets.benchmark.job_file import write_job
 from assets.benchmark.progress import Event
+from assets.benchmark.storage.local import LocalFolder
 from assets.catalog.repository import Catalog
-from assets.matrix.dimensions import load_hardware
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact
 from tests.deadlines import eventually
 from tests.integration.benchmark.support import (
-    PROTOCOL,
     NoHardware,
     WatchedExecutor,
     assert_nothing_runs,
@@ -34,28 +31,13 @@ from tests.integration.benchmark.support import (
     kill_engine,
     kill_worker,
     launches,
+    materialize,
     measured,
     processes,
 )
 
 pytestmark = [pytest.mark.engine, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def materialize(catalog: Catalog, batch: Batch, executor: Executor, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    """The batch's partition, through the asset."""
-    hardware = load_hardware()["cpu"]
-    name = partitions_of(hardware.hardware_id).name
-    assert name is not None
-    instance.add_dynamic_partitions(name, [batch.partition_key])
-    return dg.materialize(
-        [build_benchmark_asset(hardware)],
-        partition_key=batch.partition_key,
-        instance=instance,
-        resources={"catalog": catalog, "benchmark_executor": executor},
-        run_config={"ops": {"benchmark_cpu": {"config": {"protocol": PROTOCOL}}}},
-        raise_on_error=False,
-    )
 
 
 def test_a_worker_killed_in_mid_batch_loses_and_repeats_nothing(
@@ -129,7 +111,7 @@ def test_a_damaged_checkpoint_is_measured_again_on_the_same_launch(
     ended = SubprocessExecutor().run(job_of(batch, artifact, state_dir), {}, lambda _: None)
     assert ended.exit_code == 0, ended.log_tail
     folder = folder_of(batch, state_dir)
-    before = {c.config_id: CheckpointStore(folder).load(c.config_id) for c in batch.configurations}
+    before = {c.config_id: CheckpointStore(LocalFolder(folder)).load(c.config_id) for c in batch.configurations}
     damaged = batch.configurations[0].config_id
     content = (folder / f"{damaged}.json").read_bytes()
     (folder / f"{damaged}.json").write_bytes(content[: len(content) // 2])

@@ -38,12 +38,23 @@ def calibration(error_p99_ms: float, failed: int = 0) -> Calibration:
 def test_beyond_a_bound_the_client_is_the_limit(
     error_p99_ms: float, lag_p99_ms: float, cpu_share: float, ttft_p50_ms: float, reasons: int
 ) -> None:
-    verdict = client_verdict(calibration(error_p99_ms), summary(lag_p99_ms), cpu_share, ttft_p50_ms, 1000.0)
+    verdict = client_verdict(
+        calibration(error_p99_ms), summary(lag_p99_ms), cpu_share, ttft_p50_ms=ttft_p50_ms, e2e_p50_ms=1000.0, scheduled=False
+    )
+    assert len(verdict) == reasons
+
+
+@pytest.mark.parametrize(("scheduled", "reasons"), [(False, 0), (True, 1)])
+def test_a_late_send_is_part_of_an_open_loops_ttft_and_is_held_against_it(scheduled: bool, reasons: int) -> None:
+    """15 ms are little of a second's latency, and much of a TTFT of 50 ms that contains them."""
+    verdict = client_verdict(calibration(0.5), summary(15.0), 0.3, ttft_p50_ms=50.0, e2e_p50_ms=1000.0, scheduled=scheduled)
     assert len(verdict) == reasons
 
 
 def test_a_calibration_that_failed_is_no_certificate() -> None:
-    assert client_verdict(calibration(0.1, failed=3), NOTHING, 0.1, 100.0, 1000.0) == ("3 of 192 calibration requests failed",)
+    assert client_verdict(calibration(0.1, failed=3), NOTHING, 0.1, ttft_p50_ms=100.0, e2e_p50_ms=1000.0, scheduled=False) == (
+        "3 of 192 calibration requests failed",
+    )
 
 
 def test_shares_of_a_plan_are_the_plan() -> None:

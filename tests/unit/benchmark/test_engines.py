@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,7 @@ from assets.benchmark.engines.registry import driver_for
 from assets.benchmark.executors.subprocess import SubprocessExecutor, _is_a
 from assets.matrix.spec import HardwareConfig
 
-LAUNCH = Launch(Path("model.gguf"), 8000, parallel=4, tokens_per_request=128)
+LAUNCH = Launch("model.gguf", 8000, parallel=4, tokens_per_request=128)
 
 # recorded from xllamacpp 2026.10.11549
 MISSING = """gguf_init_from_file: failed to open GGUF file 'none.gguf' (No such file or directory)
@@ -69,9 +68,9 @@ def test_a_launch_is_on_loopback_with_one_thread_and_room_for_every_stream() -> 
 
 def test_an_unknown_flag_or_engine_is_refused_before_anything_starts() -> None:
     with pytest.raises(BadFlagError, match="speculative"):
-        LlamaCpp().command(Launch(Path("model.gguf"), 8000, 1, 128, flags={"speculative": True}))
-    with pytest.raises(UnknownEngineError, match=r"no driver for 'vllm'.*llama\.cpp"):
-        driver_for("vllm")
+        LlamaCpp().command(Launch("model.gguf", 8000, 1, 128, flags={"speculative": True}))
+    with pytest.raises(UnknownEngineError, match=r"no driver for 'abacus'.*llama\.cpp"):
+        driver_for("abacus")
 
 
 def test_a_port_in_use_is_not_taken_for_the_engines() -> None:

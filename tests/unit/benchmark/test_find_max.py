@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets.benchmark.bench import Load, at_rate
+from assets.benchmark.load.arrivals import RateProfile
 from assets.benchmark.load.find_max import RESOLUTION, find_max
 from assets.benchmark.load.objectives import Objective, ObjectiveError, goodput_per_s, missed, parse_objectives
 from assets.benchmark.load.statistics import Asked, load_statistics
@@ -80,3 +82,37 @@ def test_a_load_point_misses_by_percentile_and_goodput_counts_single_requests() 
 def test_a_load_point_with_failures_meets_nothing() -> None:
     statistics = load_statistics([record(0), record(1, start_ms=500, failure="timeout")], Asked())
     assert missed(statistics, parse_objectives("ttft<=1000")) == ("1 of 2 requests failed",)
+
+
+@given(capacity=st.floats(0.1, 60), start=st.floats(61, 90))
+def test_a_start_that_misses_is_followed_downwards(capacity: float, start: float) -> None:
+    """Down to a thousandth of it: the answer is not that nothing meets them."""
+    asked, measure = up_to(capacity)
+    found = find_max(measure, start, 1000, whole=False)
+    assert found.best is not None
+    assert found.best.load <= capacity < found.best.load * RESOLUTION
+    assert len(asked) == len(set(asked))
+
+
+def test_a_whole_start_that_misses_is_followed_down_to_one() -> None:
+    asked, measure = up_to(0.5)
+    found = find_max(measure, 20, 64, whole=True)
+    assert (found.best, found.bounded, asked) == (None, True, [20, 10, 5, 2, 1])
+
+
+def test_a_higher_rate_is_sustained_for_as_long() -> None:
+    """60 requests a minute at 1/s; at 512/s a burst of 60 would tell what the queue holds, not what the server sustains."""
+    load = Load(60, profile=RateProfile.steady(1, 60))
+    fast, slow = at_rate(load, 512).profile, at_rate(load, 0.5).profile
+    assert fast is not None
+    assert slow is not None
+    assert (fast.points[-1][0], fast.requests) == (60, 60 * 512)
+    assert slow.requests == 100
+
+
+def test_two_bounds_on_one_metric_let_a_request_be_as_slow_as_the_looser() -> None:
+    records = [record(n, start_ms=1000 * n, ttft_ms=400 if n % 3 == 0 else 100) for n in range(99)]
+    statistics = load_statistics(records, Asked())
+    objectives = parse_objectives("ttft_p50<=200,ttft_p99<=500")
+    assert missed(statistics, objectives) == ()
+    assert goodput_per_s(records, statistics, objectives) == pytest.approx(statistics.requests_per_s)

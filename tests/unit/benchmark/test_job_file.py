@@ -57,6 +57,8 @@ def test_only_the_remaining_configurations_go_into_a_job() -> None:
     [
         (lambda d: d.pop("model_path"), r"missing fields \['model_path'\]"),
         (lambda d: d.update(colour="red"), r"unknown fields \['colour'\]"),
+        (lambda d: d.update(checkpoint_dir="https://bucket/x"), "checkpoint_dir: expected a folder"),
+        (lambda d: d.update(checkpoint_dir="s3://key:s3cret@bucket/x"), "checkpoint_dir: expected .* credentials come by the environment"),
         (lambda d: d.update(protocol="quick"), "protocol: 'quick' is unknown; one of standard, demo"),
         (lambda d: d.update(configurations=[]), "at least one is needed"),
         (lambda d: d.update(repeat=-1), "repeat: a whole number of at least 0"),
@@ -91,8 +93,8 @@ def test_a_file_that_is_no_job_is_a_clear_error(tmp_path: Path, content: str, me
 
 
 def test_requests_per_load_point_follow_the_protocol() -> None:
-    """The minimum, or two a stream where that is more: fewer than one a stream would not even be the load that it is named after."""
+    """The minimum, or seven a stream where that is more (a first wave, a steady window, a drain); two a stream in the demo."""
     standard, demo = PROTOCOLS["standard"], PROTOCOLS["demo"]
     bounds = [request_bounds(standard, concurrency) for concurrency in (1, 50, 64, 256, 512)]
-    assert bounds == [(100, 500), (100, 500), (128, 500), (512, 512), (1024, 1024)]
+    assert bounds == [(100, 500), (350, 500), (448, 500), (1792, 1792), (3584, 3584)]
     assert [request_bounds(demo, concurrency) for concurrency in (8, 16)] == [(20, 20), (32, 32)]

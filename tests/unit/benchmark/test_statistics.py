@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import astuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from assets.benchmark.job import Summary
 from assets.benchmark.load.decode import RequestRecord
-from assets.benchmark.load.intervals import block_length, interval, resample
+from assets.benchmark.load.intervals import block_length, gap_intervals, interval, latency_intervals, resample
 from assets.benchmark.load.statistics import Asked, load_statistics, summarize
 from assets.benchmark.load.steady_state import mser_cut
 from assets.benchmark.load.stopping import StoppingRule
@@ -95,7 +96,7 @@ def test_throughput_is_over_the_window_from_first_send_to_last_token() -> None:
     assert statistics.output_tokens_per_s == pytest.approx(110)
     assert statistics.total_tokens_per_s == pytest.approx(310)
     assert statistics.concurrency_mean == pytest.approx(2)
-    assert statistics.quality_flags == ("few_requests",)
+    assert statistics.quality_flags == ("few_requests", "no_steady_window")
 
 
 def test_itl_percentiles_are_of_gaps_not_of_request_means() -> None:
@@ -233,3 +234,61 @@ def test_requests_that_fail_do_not_make_a_load_point_known() -> None:
 def test_no_requests_is_an_error() -> None:
     with pytest.raises(ValueError, match="without requests"):
         load_statistics([], Asked())
+
+
+def waves(requests: int, streams: int) -> list[RequestRecord]:
+    """A closed loop on a server that prefills one prompt after the other, 50 ms each: the first wave queues, later ones come one by one."""
+    made: list[RequestRecord] = []
+    free_ms, prefill_free_ms = [0.0] * streams, 0.0
+    for index in range(requests):
+        stream = min(range(streams), key=free_ms.__getitem__)
+        start_ms = free_ms[stream]
+        prefill_free_ms = max(prefill_free_ms, start_ms) + 50
+        made.append(record(index, start_ms=start_ms, ttft_ms=prefill_free_ms - start_ms, gap_ms=20, tokens=101))
+        free_ms[stream] = prefill_free_ms + 2000
+    return made
+
+
+def test_the_first_wave_is_not_the_load_and_a_load_point_too_short_to_tell_says_so() -> None:
+    """32 streams: seven requests each have a steady window with a TTFT p90 of 50 ms; three each show the queue of the start, flagged."""
+    settled, short = (load_statistics(waves(32 * n, 32), Asked(32)) for n in (7, 3))
+    assert settled.window.kind == "steady"
+    assert settled.ttft_ms.p90 == pytest.approx(50)
+    assert "no_steady_window" not in settled.quality_flags
+    assert short.window.kind == "whole"
+    assert short.ttft_ms.p90 is not None
+    assert short.ttft_ms.p90 > 500
+    assert "no_steady_window" in short.quality_flags
+
+
+def test_evenly_spaced_requests_have_a_narrow_throughput_interval() -> None:
+    """10 requests a second of 11 tokens in 200 ms each: 110 tokens a second, whatever the latencies do."""
+    random = np.random.default_rng(4)
+    records = [record(i, start_ms=100 * i, ttft_ms=float(t)) for i, t in enumerate(random.uniform(50, 300, size=400))]
+    low, high = load_statistics(records, Asked()).intervals["output_tokens_per_s"]
+    assert 106 < low < 110 < high < 114
+
+
+def test_many_requests_are_resampled_in_bounded_memory() -> None:
+    """20,000 requests of 50 gaps take about as much as a thousand would."""
+    gaps = [np.full(50, 10.0 + n % 7) for n in range(20_000)]
+    tracemalloc.start()
+    try:
+        by_gap = gap_intervals(gaps, 8, seed=1)
+        by_request = latency_intervals(np.arange(20_000, dtype=np.float64), 8, seed=1)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 150e6
+    assert by_gap["mean"][0] < 13 < by_gap["mean"][1]
+    assert by_request["p90"][0] < 18_000 < by_request["p90"][1]
+
+
+def test_the_pause_after_an_open_loops_last_arrival_is_part_of_its_rate() -> None:
+    """Ten requests scheduled over 5 s are 2 a second, also where the last comes after 3 s."""
+    records = [record(i, start_ms=300 * i) for i in range(10)]
+    assert load_statistics(records, Asked(scheduled_s=5.0)).requests_per_s == pytest.approx(2.0)
+
+
+def test_a_handful_of_requests_has_no_interval() -> None:
+    assert load_statistics([record(i, start_ms=300 * i) for i in range(9)], Asked()).intervals == {}

@@ -29,6 +29,9 @@ def test_names_everything_that_a_process_needs() -> None:
     assert environment["PYTHONPATH"].split(":") == [str(REPO_ROOT), "/other"]
     assert environment["DYNO_OWNER"] == "1:2"
     assert len(environment["DYNO_INSTANCE"]) == 16
+    assert "DYNO_CHECKPOINTS" not in environment
+    elsewhere = Settings(state_dir=Path("/s"), checkpoints="s3://bucket/dyno/")
+    assert process_environment(elsewhere, ENDPOINTS, base={}, owner="")["DYNO_CHECKPOINTS"] == "s3://bucket/dyno"
 
 
 def test_dbt_gets_the_decoded_password() -> None:

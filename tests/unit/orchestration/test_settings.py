@@ -129,3 +129,26 @@ def test_a_state_folder_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StateFolderError, match="cannot be written by this user"):
         prepare_state_dir(tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("s3://bucket/dyno/", "s3://bucket/dyno"), ("gs://bucket", "gs://bucket"), ("file:///data/x", "/data/x")]
+)
+def test_checkpoints_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    monkeypatch.setenv("DYNO_CHECKPOINTS", given)
+    assert load_settings().checkpoints == expected
+
+
+def test_a_relative_checkpoint_folder_is_where_the_person_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Dagster's processes run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYNO_CHECKPOINTS", "results")
+    assert load_settings().checkpoints == str(tmp_path / "results")
+
+
+@pytest.mark.parametrize("given", ["https://bucket/dyno", "s3://key:s3cret@bucket/dyno", "s3://"])
+def test_a_checkpoint_location_that_cannot_be_used_is_named_without_its_secrets(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("DYNO_CHECKPOINTS", given)
+    with pytest.raises(SettingsError, match="DYNO_CHECKPOINTS: expected a folder, file:///folder, s3://bucket/prefix") as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)
