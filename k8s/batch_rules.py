@@ -137,17 +137,13 @@ def _engine(pod: Document, expected: Expected) -> Iterator[str]:
     if any(word in {"--enable-prefix-caching", "--enable-prefix-caching=true"} for word in words):
         yield "the prefix cache is on"
     ports = {port["containerPort"] for port in engine.get("ports", [])}
-    if not any(str(port) in " ".join(words) for port in ports):
+    if not ports & {int(value) for word in words if (value := word.rpartition("=")[2]).isdigit()}:
         yield f"the engine's command names none of its ports {sorted(ports)}"
 
 
 def _worker(pod: Document, _: Expected) -> Iterator[str]:
-    worker, engine = _container(pod, "worker"), _container(pod, "engine")
-    arguments = worker.get("args", [])
+    arguments = _container(pod, "worker").get("args", [])
     given = dict(zip(arguments, [*arguments[1:], ""], strict=True))
-    url = urlsplit(given.get("--engine-url", ""))
-    if url.hostname != "127.0.0.1" or url.port not in {port["containerPort"] for port in engine.get("ports", [])}:
-        yield f"the worker's --engine-url {url.geturl()!r} is not the engine's"
     if urlsplit(given.get("--job", "")).scheme not in {"s3", "gs"}:
         yield "the worker's --job is not in an object store"
 
@@ -175,6 +171,9 @@ def _mounts(pod: Document, expected: Expected) -> Iterator[str]:
 def _secrets(pod: Document, _: Expected) -> Iterator[str]:
     [workload] = workloads([pod])
     for container in workload.containers():
+        names = [variable["name"] for variable in container.get("env", [])]
+        if len(names) != len(set(names)):
+            yield f"container {container['name']}: a variable is there twice"
         for variable in container.get("env", []):
             if SECRET_WORDS.search(variable["name"]) and "value" in variable:
                 yield f"container {container['name']}: {variable['name']} is written into the pod"

@@ -35,14 +35,17 @@ class KubernetesSettings(BaseSettings):
     image_pull_secret: str | None = Field(None, description="Secret for a private registry.")
     gpu_products: Pairs = Field(
         {},
-        description="Further values of the label nvidia.com/gpu.product for a GPU type, e.g. `H100=NVIDIA-H100-PCIe|NVIDIA-H100-NVL`.",
+        description="Further values of the label nvidia.com/gpu.product for a GPU type, e.g. `H100=NVIDIA-H100-PCIe+NVIDIA-H100-NVL`.",
+    )
+    weights: Pairs = Field(
+        {},
+        description="Hub repositories of quantized weights, e.g. `llama-3.1-8b/int4=ORG/NAME`. fp16 and fp8 load the model's own.",
     )
     node_labels: Pairs = Field({}, description="Labels that a node must have besides, e.g. `pool=benchmarks`.")
     deadline_s: int = Field(6 * 3600, gt=0, description="Longest that a pod may live, in seconds.")
     engine_start_timeout_s: int = Field(1800, gt=0, description="Longest that an engine may take to be healthy, in seconds.")
-    spot_wait_s: int = Field(900, ge=0, description="How long to wait for spot capacity before asking for on-demand, in seconds.")
 
-    @field_validator("gpu_products", "node_labels", mode="before")
+    @field_validator("gpu_products", "node_labels", "weights", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -70,7 +73,7 @@ class KubernetesSettings(BaseSettings):
     def cluster(self) -> ClusterConfig:
         """What the executor needs of the settings."""
         products = {
-            gpu_type: (*known, *(name for name in self.gpu_products.get(gpu_type, "").split("|") if name))
+            gpu_type: (*known, *(name for name in self.gpu_products.get(gpu_type, "").split("+") if name))
             for gpu_type, known in GPU_PRODUCTS.items()
         }
         fields = self.model_dump(exclude={"gpu_products"})

@@ -120,7 +120,7 @@ class Catalog:
             failures.record(connection, failure)
 
     def admit(self, framework: str, hardware_id: str) -> timedelta | None:
-        """Ask the circuit breaker of an engine on a hardware config to let one batch start: None; or how long to wait before asking again."""
+        """Ask the circuit breaker of an engine on a hardware config to let a batch start: None, or how long to wait before asking again."""
         with self._transaction() as connection:
             return breakers.admit(connection, framework, hardware_id)
 

@@ -76,15 +76,25 @@ def render(  # noqa: PLR0917  # one parameter an option; typer passes them by na
         count += 1
     if not count:
         raise K8sCommandError(f"nothing of {model} can run on a GPU: ./dyno matrix {model} --rejected says why")
+    missing = sorted({batch.deployment.model_version.quantization for batch in kinds_of(model) if not _is_named(batch, cluster)})
+    if missing:
+        console.warn(f"DYNO_K8S_WEIGHTS names no repository of {model} in {', '.join(missing)}: these pods say so in their place")
     console.done(f"{count} pods of {model} in {folder}, a file for each engine x quantization x hardware")
 
 
 def pod_yaml(batch: Batch, cluster: ClusterConfig, attempt: Attempt) -> str:
     """The pod of a batch as YAML. Raises BadFlagError, ValueError."""
-    hardware = load_hardware()[batch.deployment.hardware_id]
-    pod = build_pod(batch, hardware, driver_for(batch.deployment.framework), cluster, attempt)
+    hardware, version = load_hardware()[batch.deployment.hardware_id], batch.deployment.model_version
+    repository = cluster.repository(version.model_id, version.quantization, find_model(version.model_id).hub_id)
+    pod = build_pod(batch, hardware, driver_for(batch.deployment.framework), cluster, attempt, repository=repository or unnamed(batch))
     text: str = yaml.safe_dump(pod, sort_keys=False, width=140)
     return text
+
+
+def unnamed(batch: Batch) -> str:
+    """What stands in a pod's place for the repository that the settings do not name."""
+    version = batch.deployment.model_version
+    return f"<name it: DYNO_K8S_WEIGHTS={version.model_id}/{version.quantization}=ORG/NAME>"
 
 
 def kinds_of(model: str) -> Iterator[Batch]:
@@ -108,6 +118,11 @@ def find_batch(partition: str) -> Batch:
     raise K8sCommandError(
         f"no GPU batch of the models that ship with Dyno has the key {partition}: ./dyno matrix MODEL --feasible --json lists them"
     )
+
+
+def _is_named(batch: Batch, cluster: ClusterConfig) -> bool:
+    version = batch.deployment.model_version
+    return cluster.repository(version.model_id, version.quantization, find_model(version.model_id).hub_id) is not None
 
 
 def _gpu_batches(model_id: str) -> Iterator[Batch]:

@@ -95,7 +95,8 @@ class ClusterConfig:
     """One cluster, as `DYNO_K8S_*` describe it (docs/configuration.md).
 
     `checkpoints` is the object store's address that both the pods and the run can use. Secrets are named, never held: `storage_secret` has
-    the store's credentials as environment variables, `hub_secret` the Hugging Face token under `DYNO_HUB_TOKEN`.
+    the store's credentials as environment variables, `hub_secret` the Hugging Face token under `DYNO_HUB_TOKEN`. `weights` names hub
+    repositories of quantized weights by `model id/quantization`.
     """
 
     worker_image: str
@@ -108,13 +109,21 @@ class ClusterConfig:
     storage_secret: str = "dyno-storage"  # noqa: S105  # the name of one
     hub_secret: str = "dyno-hub"  # noqa: S105  # the name of one
     image_pull_secret: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
     gpu_taints: Sequence[Taint] = (Taint("nvidia.com/gpu"),)
     gpu_product_label: str = "nvidia.com/gpu.product"
     gpu_products: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: GPU_PRODUCTS)
     node_labels: Mapping[str, str] = field(default_factory=dict)
     deadline_s: int = 6 * 3600
     engine_start_timeout_s: int = 1800
-    spot_wait_s: int = 900
+
+    def repository(self, model_id: str, quantization: str, hub_id: str | None) -> str | None:
+        """Where on the hub a model version is; None where nobody has said.
+
+        Engines make fp8 of 16-bit weights while they load them; int8 and int4 are repositories of their own.
+        """
+        named = self.weights.get(f"{model_id}/{quantization}")
+        return named or (hub_id if quantization in {"fp16", "fp8"} else None)
 
     def nodes(self, capacity: Capacity) -> Nodes:
         """How the provider marks nodes of this capacity."""

@@ -22,7 +22,6 @@ Json = dict[str, Any]
 
 ENGINE_PORT = 8000
 JOB_NAME = "job.json"
-ENGINE_HOST = "127.0.0.1"
 MODELS_PATH = "/models"
 HOME_PATH = "/home/dyno"
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -35,6 +34,13 @@ SHARED_MEMORY_GIB_PER_GPU = 4
 SCRATCH_GIB = 20
 WORKER_CPUS, WORKER_MEMORY_GIB = 2, 2
 LABEL_PREFIX = "dyno"
+_ENGINE_VARIABLES = {
+    "HOME": HOME_PATH,
+    "XDG_CACHE_HOME": f"{HOME_PATH}/.cache",
+    "HF_HUB_OFFLINE": "1",
+    # PyTorch asks for the user's name, which a user without a line in /etc/passwd has not (getpass.getuser)
+    "USER": "dyno",
+}
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -66,6 +72,7 @@ def build_pod(
     attempt: Attempt,
     *,
     environment: Mapping[str, str] | None = None,
+    repository: str,
     owner: Mapping[str, str] | None = None,
 ) -> Json:
     """The manifest of the pod that measures `batch`.
@@ -76,6 +83,7 @@ def build_pod(
         driver: the engine's driver.
         cluster: where it runs.
         attempt: which try this is.
+        repository: where on the hub the weights of this model version are.
         environment: further variables of the worker: Dagster's Pipes. They hold no secret.
         owner: an owner reference, upon whose end the pod is deleted.
 
@@ -120,7 +128,7 @@ def build_pod(
             },
             **_placement(hardware, cluster, attempt.capacity),
             "initContainers": [
-                _weights_container(cluster, job_url),
+                _weights_container(batch, cluster, repository),
                 _engine_container(batch, hardware, driver, image, cluster),
             ],
             "containers": [_worker_container(cluster, job_url, environment or {})],
@@ -181,16 +189,17 @@ def _placement(hardware: HardwareConfig, cluster: ClusterConfig, capacity: Capac
     }
 
 
-def _weights_container(cluster: ClusterConfig, job_url: str) -> Json:
+def _weights_container(batch: Batch, cluster: ClusterConfig, repository: str) -> Json:
+    revision = batch.deployment.model_version.revision
     return {
         "name": "weights",
         "image": cluster.worker_image,
-        "args": ["fetch-weights", "--job", job_url, "--into", MODELS_PATH],
+        "command": ["/opt/worker/bin/python", "-m", "assets.models.fetch_weights"],
+        "args": [repository, *([f"--revision={revision}"] if revision else []), f"--into={weights_path(batch)}"],
         "env": [
             {"name": "HOME", "value": HOME_PATH},
             {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": cluster.hub_secret, "key": "DYNO_HUB_TOKEN", "optional": True}}},
         ],
-        "envFrom": [{"secretRef": {"name": cluster.storage_secret}}],
         "resources": _resources(cpus=1, memory_gib=4),
         "securityContext": _container_security(),
         "volumeMounts": [{"name": "models", "mountPath": MODELS_PATH}, *_scratch_mounts()],
@@ -210,14 +219,7 @@ def _engine_container(batch: Batch, hardware: HardwareConfig, driver: EngineDriv
         "restartPolicy": "Always",
         "command": command[:1],
         "args": command[1:],
-        "env": [
-            {"name": "HOME", "value": HOME_PATH},
-            # PyTorch asks for the user's name, which a user without a line in /etc/passwd has not (getpass.getuser)
-            {"name": "USER", "value": "dyno"},
-            {"name": "HF_HUB_OFFLINE", "value": "1"},
-            {"name": "XDG_CACHE_HOME", "value": f"{HOME_PATH}/.cache"},
-            *({"name": name, "value": value} for name, value in driver.variables(launch).items()),
-        ],
+        "env": [{"name": name, "value": value} for name, value in {**_ENGINE_VARIABLES, **driver.variables(launch)}.items()],
         "ports": [{"name": "http", "containerPort": ENGINE_PORT}],
         "startupProbe": {
             "httpGet": {"path": driver.ready_path, "port": "http"},
@@ -239,7 +241,7 @@ def _worker_container(cluster: ClusterConfig, job_url: str, environment: Mapping
     return {
         "name": "worker",
         "image": cluster.worker_image,
-        "args": ["--job", job_url, "--engine-url", f"http://{ENGINE_HOST}:{ENGINE_PORT}", "--progress-json"],
+        "args": ["--job", job_url, "--progress-json"],
         "env": [
             {"name": "HOME", "value": HOME_PATH},
             {"name": "DYNO_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
