@@ -241,10 +241,11 @@ def load_variables() -> frozenset[str]:
     from pydantic_settings import BaseSettings  # noqa: PLC0415
 
     import api.settings  # noqa: PLC0415
+    import orchestration.kubernetes_settings  # noqa: PLC0415
     import orchestration.settings  # noqa: PLC0415
 
     names: set[str] = set()
-    for module in (api.settings, orchestration.settings):
+    for module in (api.settings, orchestration.settings, orchestration.kubernetes_settings):
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, BaseSettings) and value is not BaseSettings:
                 prefix = value.model_config.get("env_prefix", "")
@@ -252,7 +253,7 @@ def load_variables() -> frozenset[str]:
                     alias = info.validation_alias
                     aliases = alias.choices if isinstance(alias, AliasChoices) else [alias or f"{prefix}{name}"]
                     names.update(str(item).upper() for item in aliases)
-    for package in ("api", "assets", "orchestration"):
+    for package in ("api", "assets", "orchestration", "tests"):
         for path in (ROOT / package).rglob("*.py"):
             names.update(QUOTED_VARIABLE.findall(path.read_text(encoding="utf-8")))
     names.update(SHELL_VARIABLE.findall((ROOT / "dyno").read_text(encoding="utf-8")))

@@ -28,12 +28,16 @@ Start with `./dyno demo`. Everything is kept in the folder .dyno (DYNO_STATE_DIR
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A function of the same name in a module of orchestration.commands, with its line of `./dyno --help`."""
+    """A function of the same name in a module of orchestration.commands, with its line of `./dyno --help`.
+
+    Of a group the module has `app`, which holds its commands.
+    """
 
     module: str
     summary: str
     context_settings: dict[str, Any] = field(default_factory=dict)
     json_to_file: bool = False
+    group: bool = False
 
 
 COMMANDS = {
@@ -45,6 +49,7 @@ COMMANDS = {
     "bench": Command("bench", "Measure any server that streams tokens.", json_to_file=True),
     "calibrate": Command("calibrate", "Show how right the load generator is on this machine.", json_to_file=True),
     "matrix": Command("matrix", "List the configurations to measure for a model, and why others cannot run."),
+    "k8s": Command("k8s", "Show the pods that batches run as on a cluster.", group=True),
     "test": Command("test", "Run the project's tests.", {"allow_extra_args": True, "ignore_unknown_options": True}),
 }
 
@@ -55,7 +60,11 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, command in COMMANDS.items():
         if name == named:
-            function = getattr(importlib.import_module(f"orchestration.commands.{command.module}"), name)
+            module = importlib.import_module(f"orchestration.commands.{command.module}")
+            if command.group:
+                app.add_typer(module.app, name=name)
+                continue
+            function = getattr(module, name)
             app.command(name, context_settings=command.context_settings)(function)
         else:
             app.command(name, help=command.summary)(_another_command)

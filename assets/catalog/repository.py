@@ -6,14 +6,14 @@ import importlib.metadata
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 
 from assets.benchmark.job import Measurement
 from assets.benchmark.store import BatchFailure
-from assets.catalog import batches, checks, configurations, failures, models, queries, reference, results, timeseries
+from assets.catalog import batches, breakers, checks, configurations, failures, models, queries, reference, results, timeseries
 from assets.catalog.checks import CheckOutcome
 from assets.catalog.database import make_engine, transaction
 from assets.catalog.queries import CatalogSummary, MeasuredPoint, ResultCount
@@ -118,6 +118,16 @@ class Catalog:
         """Append one failure of a batch or a load point."""
         with self._transaction() as connection:
             failures.record(connection, failure)
+
+    def admit(self, framework: str, hardware_id: str) -> timedelta | None:
+        """Ask the circuit breaker of an engine on a hardware config to let a batch start: None, or how long to wait before asking again."""
+        with self._transaction() as connection:
+            return breakers.admit(connection, framework, hardware_id)
+
+    def note_outcome(self, framework: str, hardware_id: str, *, succeeded: bool) -> None:
+        """Tell the circuit breaker that a batch has measured something, or has failed in a way that counts."""
+        with self._transaction() as connection:
+            breakers.note_outcome(connection, framework, hardware_id, succeeded=succeeded)
 
     def batches_needing_review(self, hardware_id: str) -> Mapping[str, str]:
         """Partition key -> latest failure detail."""

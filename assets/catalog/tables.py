@@ -285,6 +285,18 @@ class JobFailure(Base):
     occurred_at: Mapped[datetime]
 
 
+class CircuitBreaker(Base):
+    """One engine on one hardware config: failures in a row, since when it is open, and its trials (see assets.benchmark.breaker)."""
+
+    __tablename__ = "circuit_breakers"
+    framework: Mapped[str] = mapped_column(primary_key=True)
+    hardware_id: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    opened_at: Mapped[datetime | None]
+    trials: Mapped[list[str]]
+    updated_at: Mapped[datetime]
+
+
 class CatalogState(Base):
     """One row: the version of everything the API reads. It grows whenever the marts are rebuilt; cache keys carry it."""
 

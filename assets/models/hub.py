@@ -91,13 +91,15 @@ class Hub:
     endpoint: str
     token: str | None = field(default=None, repr=False)
 
-    def model(self, hub_id: str) -> HubModel:
-        """Metadata of a model at its newest revision, with sizes and hashes of its files.
+    def model(self, hub_id: str, revision: str | None = None) -> HubModel:
+        """Metadata of a model at a revision (its newest without one), with sizes and hashes of its files.
 
         Raises:
             ModelNotFoundError, GatedModelError, HubUnreachableError, InvalidModelError
         """
-        info = self._retrying(hub_id, lambda: self._api().model_info(hub_id, files_metadata=True, timeout=REQUEST_TIMEOUT_S))
+        info = self._retrying(
+            hub_id, lambda: self._api().model_info(hub_id, revision=revision, files_metadata=True, timeout=REQUEST_TIMEOUT_S)
+        )
         return _hub_model(info)
 
     def changed_models(self, authors: Collection[str], tags: Collection[str], cursor: HubCursor | None = None) -> list[HubModel]:

@@ -18,6 +18,7 @@ from assets.benchmark.job import Job, Measurement
 from assets.benchmark.job_file import JobError, read_job, write_job
 from assets.benchmark.progress import Event, Reporter
 from assets.benchmark.runner import Runner
+from assets.benchmark.storage.local import LocalFolder
 from assets.matrix.spec import Batch
 from assets.models.artifacts import LocalArtifact, resolve_local_artifact
 from assets.models.local.hugging_face import QUANTIZATION, ensure_local_safetensors
@@ -44,9 +45,10 @@ def measure(job: Job, batch: Batch, state_dir: Path) -> tuple[Measurement, list[
     """What the worker makes of the job, and what it tells."""
     write_job(job, state_dir / "job.json")
     events: list[Event] = []
-    store = CheckpointStore(folder_of(batch, state_dir))
+    folder = folder_of(batch, state_dir)
+    store = CheckpointStore(LocalFolder(folder))
     with store.locked():
-        outcome = Runner(read_job(state_dir / "job.json"), store, Reporter(events.append), lambda: False).run()
+        outcome = Runner(read_job(state_dir / "job.json"), store, Reporter(events.append), lambda: False, folder).run()
     assert (outcome.measured, outcome.failed) == (1, 0)
     [measurement] = store.finished([str(job.configurations[0]["config_id"])])[0].values()
     return measurement, events
