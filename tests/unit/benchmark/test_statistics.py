@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
+from assets.benchmark.bench import between_runs
 from assets.benchmark.job import Summary
 from assets.benchmark.load.decode import RequestRecord
 from assets.benchmark.load.intervals import block_length, gap_intervals, interval, latency_intervals, resample
@@ -292,3 +294,34 @@ def test_the_pause_after_an_open_loops_last_arrival_is_part_of_its_rate() -> Non
 
 def test_a_handful_of_requests_has_no_interval() -> None:
     assert load_statistics([record(i, start_ms=300 * i) for i in range(9)], Asked()).intervals == {}
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
+@settings(max_examples=50, deadline=None)
+def test_percentiles_are_scipys_of_the_same_type(values: list[float]) -> None:
+    """Type 7 (alphap and betap 1), as two libraries have it."""
+    found = summarize(values)
+    expected = stats.mstats.mquantiles(values, (0.5, 0.9, 0.95, 0.99), alphap=1, betap=1)
+    assert (found.p50, found.p90, found.p95, found.p99) == pytest.approx(tuple(expected), rel=1e-9, abs=1e-9)
+
+
+def test_an_interval_of_independent_values_is_scipys_bootstrap() -> None:
+    """Blocks of one are the ordinary bootstrap: scipy's percentile interval of the p90, within its own noise."""
+    values = np.random.default_rng(5).lognormal(4, 0.5, size=300)
+    low, high = interval(np.percentile(values[resample(300, 1, seed=6, resamples=4000)], 90, axis=1))
+    of_scipy = stats.bootstrap(
+        (values,), lambda v, axis: np.percentile(v, 90, axis=axis), n_resamples=4000, method="percentile", rng=np.random.default_rng(7)
+    ).confidence_interval
+    width = of_scipy.high - of_scipy.low
+    assert abs(low - of_scipy.low) < 0.15 * width
+    assert abs(high - of_scipy.high) < 0.15 * width
+
+
+def test_the_interval_between_runs_is_students() -> None:
+    """Mean, deviation and 95 % interval of five runs, as scipy's one-sample t test has them."""
+    values = [100.0, 104.0, 98.0, 101.5, 99.0]
+    documents = [{"requests": {"completed": 1}, "metrics": {"requests_per_s": value}} for value in values]
+    found = between_runs(documents)["requests_per_s"]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found["runs"], found["mean"]) == (5, pytest.approx(100.5))
+    assert found["interval"] == pytest.approx([expected.low, expected.high])
