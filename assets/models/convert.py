@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from assets.models.errors import InvalidModelError
 from assets.models.facts import ModelFacts
 from assets.models.gguf_vocabulary import GgufVocabulary, read_vocabulary
-from assets.models.gguf_writer import GgufQuantization, Progress, no_progress, write_gguf
+from assets.models.gguf_writer import GgufQuantization, write_gguf
 from assets.models.llama import Array, GgufArchitecture, LlamaSpec, RopeKind, RopeScaling, gguf_tensors, hf_tensor_shapes
+from assets.models.progress import Progress, no_progress
 
 CONVERTIBLE: Mapping[str, GgufArchitecture] = {
     "LlamaForCausalLM": "llama",

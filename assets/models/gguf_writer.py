@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +14,10 @@ from gguf.quants import quant_shape_to_byte_shape, quantize
 from assets.models.errors import InvalidModelError
 from assets.models.gguf_vocabulary import GgufVocabulary
 from assets.models.llama import LlamaSpec, TensorSource
+from assets.models.progress import Progress, no_progress
 
 GgufQuantization = Literal["f16", "q8_0", "q4_0"]
 GGUF_QUANTIZATIONS: tuple[GgufQuantization, ...] = ("f16", "q8_0", "q4_0")
-Progress = Callable[[str, int, int], None]
 
 _F32 = gguf.GGMLQuantizationType.F32
 _TYPES = {
@@ -25,10 +25,6 @@ _TYPES = {
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
 }
-
-
-def no_progress(what: str, done_bytes: int, total_bytes: int) -> None:
-    """A progress callback that shows nothing: (what is being made, bytes done, bytes in all)."""
 
 
 def write_gguf(

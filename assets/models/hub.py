@@ -32,9 +32,9 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import default_client_factory, get_session, hf_raise_for_status, set_client_factory
 
 from assets.models.errors import GatedModelError, HubUnreachableError, InvalidModelError, LicenceNotAllowedError, ModelNotFoundError
-from assets.models.gguf_writer import Progress, no_progress
 from assets.models.hub_cursor import HubCursor
 from assets.models.manifest import file_sha256
+from assets.models.progress import Progress, no_progress
 
 REQUEST_TIMEOUT_S = 20.0
 _ATTEMPTS = 3

@@ -14,11 +14,12 @@ from assets.models.convert import TOKENIZER_CONFIG_NAME, convert, spec_of
 from assets.models.errors import InvalidModelError
 from assets.models.folders import locked, make_folder, model_dir, writing
 from assets.models.gguf_header import read_gguf_header_of
-from assets.models.gguf_writer import GGUF_QUANTIZATIONS, GgufQuantization, Progress, no_progress
+from assets.models.gguf_writer import GGUF_QUANTIZATIONS, GgufQuantization
 from assets.models.hub import Hub, HubFile, HubModel
 from assets.models.hub_facts import CONFIG_NAME, Described
 from assets.models.llama import LlamaSpec
 from assets.models.manifest import Manifest, file_sha256, write_manifest
+from assets.models.progress import Progress, no_progress
 
 _QUANTIZATION_IN_NAME = re.compile(r"(?:^|[-_.])(f16|fp16|q8_0|q4_0)(?=[-_.]|$)", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")

@@ -9,9 +9,10 @@ from assets.models.artifacts import GGUF_NAME
 from assets.models.config import ModelsConfig
 from assets.models.errors import InvalidModelError
 from assets.models.facts import ModelFacts
-from assets.models.gguf_writer import GGUF_QUANTIZATIONS, Progress, no_progress
+from assets.models.gguf_writer import GGUF_QUANTIZATIONS
 from assets.models.local.build import LOCAL_MODELS, ensure_local_model, local_facts, local_revision
 from assets.models.manifest import Manifest
+from assets.models.progress import Progress, no_progress
 from assets.models.registry import find_model_id, model_facts
 from assets.models.store import Weights
 

@@ -21,11 +21,12 @@ from assets.models.errors import CorruptArtifactError, UnknownModelError
 from assets.models.facts import ModelFacts
 from assets.models.folders import locked, make_folder, model_dir, writing
 from assets.models.gguf_vocabulary import GgufVocabulary, read_vocabulary
-from assets.models.gguf_writer import GgufQuantization, Progress, no_progress, write_gguf
+from assets.models.gguf_writer import GgufQuantization, write_gguf
 from assets.models.llama import LlamaSpec, gguf_tensors, hf_tensor_shapes
 from assets.models.local.tokenizer import BOS, CHAT_TEMPLATE, END_OF_TURN, EOS, UNK, VOCAB_SIZE, local_tokenizer_json
 from assets.models.local.weights import RandomWeights, visible_tokens
 from assets.models.manifest import Manifest, read_manifest, write_manifest
+from assets.models.progress import Progress, no_progress
 
 LOCAL_LICENCE = "apache-2.0"
 _RECIPE = 1  # raise it when the bytes of a model change for a reason that its spec, seed and tokenizer do not show
