@@ -5,25 +5,23 @@ The document of a run is stable (docs/bench.md): fields are added, not renamed; 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from assets.benchmark.bench_document import load_document, statistics_document
+from assets.benchmark.bench_load import BenchError, Load, Workload, enough_for, streams_of
 from assets.benchmark.engines.registry import ALL_METRICS, METRICS_PATHS
-from assets.benchmark.job import STEADY_REQUESTS_PER_STREAM
 from assets.benchmark.load.api_formats import COMPLETIONS, ApiFormat
-from assets.benchmark.load.arrivals import ArrivalProcess, Arrivals, ClosedLoop, OpenLoop, RateProfile, open_loop
+from assets.benchmark.load.arrivals import Arrivals, ClosedLoop, OpenLoop, open_loop
 from assets.benchmark.load.calibration import Calibration, calibrate
 from assets.benchmark.load.datasets import read_dataset
 from assets.benchmark.load.decode import RequestRecord
 from assets.benchmark.load.endpoint import Endpoint
-from assets.benchmark.load.lengths import Lengths
 from assets.benchmark.load.objectives import Objective, goodput_per_s
 from assets.benchmark.load.probe import NoAnswerError, served_models
 from assets.benchmark.load.prompts import ModelTokenizer, PromptSource, TextPrompts, TokenIdPrompts
@@ -31,65 +29,18 @@ from assets.benchmark.load.server_counters import read_counters
 from assets.benchmark.load.session import Ask, CalibrationError, Conversation, Live, LoadResult, LoadSession, nonce_of
 from assets.benchmark.load.statistics import QUALITY_FLAGS, Asked, LoadStatistics, load_statistics
 from assets.benchmark.load.stopping import StoppingRule
-from assets.benchmark.load.traces import TracedRequest, trace_prompts
+from assets.benchmark.load.traces import trace_prompts
 from assets.benchmark.load.truth_checks import cached_share, flags_of
 from assets.benchmark.measurement import client_facts
 
 FORMAT = "dyno-bench/1"
 MAX_WARMUP_REQUESTS = 10
 PROBE_TOKENS = 16
-MIN_REQUESTS_A_RATE = 100
 MODELS_TIMEOUT_S = 10.0
-# A closed loop that ends by time gets at most so many: their bodies are made beforehand.
-MAX_REQUESTS = 100_000
-# Answers under load are no faster than in the warm-up, but for noise.
-SPEED_UP = 1.5
 ADVICE = {
     "connect": "is the server up, and is this its address, port and protocol (http or https)?",
     "timeout": "it may still be loading its model; wait, or give more time with --timeout-s",
 }
-
-
-class BenchError(Exception):
-    """The server cannot be measured so; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is asked. `trace` and `dataset` bring their own lengths. `turns` over 1 make conversations, with `think_s` between the turns."""
-
-    input_tokens: Lengths
-    output_tokens: Lengths
-    shared_prefix_share: float = 0.0
-    turns: int = 1
-    think_s: float = 0.0
-    dataset: Path | None = None
-    trace: tuple[TracedRequest, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How it is asked: `concurrency` streams, or arrivals along `profile`, or - with neither - at the trace's instants.
-
-    `requests` is how many at most (None: as many as `duration_s` takes); from `least` on the load point ends once its percentiles are known
-    to `precision`. `duration_s` ends it too. `unbounded`: as many streams as there are requests, so that no concurrency was asked for.
-    """
-
-    requests: int | None
-    concurrency: int | None = None
-    ramp_s: float = 0.0
-    profile: RateProfile | None = None
-    arrival: ArrivalProcess = "poisson"
-    burstiness: float = 1.0
-    duration_s: float | None = None
-    least: int | None = None
-    precision: float = 0.05
-    unbounded: bool = False
-
-    @property
-    def rate_per_s(self) -> float | None:
-        """The mean rate of an open loop."""
-        return None if self.profile is None else self.profile.requests / self.profile.points[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +79,7 @@ class Bench:
         fastest_s = self._warm_up(load, nonce + 1)
         described = load
         if load.requests is None:
-            load = replace(load, requests=_enough_for(load, fastest_s))
+            load = replace(load, requests=enough_for(load, fastest_s))
         arrivals = self._arrivals(load)
         requests = load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s)
         conversations = self._conversations(requests or 1, nonce)
@@ -171,7 +122,7 @@ class Bench:
 
     def _arrivals(self, load: Load) -> Arrivals:
         if load.concurrency is not None:
-            return ClosedLoop(_streams(load), load.ramp_s)
+            return ClosedLoop(streams_of(load), load.ramp_s)
         if load.profile is not None:
             return open_loop(load.profile, load.arrival, self.seed, load.burstiness)
         return OpenLoop(tuple(request.at_s for request in self.workload.trace))
@@ -179,7 +130,7 @@ class Bench:
     def _calibrate(self, load: Load) -> Calibration:
         if load.concurrency is not None:
             return calibrate(
-                _streams(load),
+                streams_of(load),
                 processes=self.processes,
                 transport=self.session.endpoint.transport,
                 should_stop=self.session.should_stop,
@@ -241,7 +192,7 @@ class Bench:
         own = work.dataset is not None or bool(work.trace)
         thinking = work.turns > 1 and work.think_s > 0
         return Asked(
-            concurrency=None if load.concurrency is None or load.unbounded or thinking else _streams(load),
+            concurrency=None if load.concurrency is None or load.unbounded or thinking else streams_of(load),
             input_tokens=None if own or work.turns > 1 else work.input_tokens.fixed,
             output_tokens=None if own or not self.fixed_length else work.output_tokens.fixed,
             scheduled_s=0.0 if load.profile is None else load.profile.points[-1][0],
@@ -342,120 +293,6 @@ def _explain(session: LoadSession, error: CalibrationError) -> str:
     return str(error)
 
 
-def closed_loop_requests(concurrency: int, asked: int | None, otherwise: int) -> int:
-    """How many requests a closed loop gets: what is asked, or enough for its streams."""
-    return asked if asked is not None else max(otherwise, STEADY_REQUESTS_PER_STREAM * concurrency)
-
-
-def _streams(load: Load) -> int:
-    """No more than there are requests."""
-    return min(load.concurrency or 1, load.requests or MAX_REQUESTS)
-
-
-def _enough_for(load: Load, fastest_s: float) -> int:
-    """More requests than the load point's duration can take, judged by the fastest answer of the warm-up."""
-    of_one_stream = math.ceil(SPEED_UP * (load.duration_s or 0.0) / fastest_s) + 1 if fastest_s > 0 else MAX_REQUESTS
-    return min(MAX_REQUESTS, max(1, of_one_stream * (load.concurrency or 1)))
-
-
 def _stopped_early(record: RequestRecord, conversations: Sequence[Conversation]) -> bool:
     asked = conversations[record.index][record.turn].output_tokens
     return record.failure is None and record.output_tokens is not None and record.output_tokens < asked
-
-
-def at_rate(load: Load, rate_per_s: float) -> Load:
-    """The same load at another rate: for as long, and for MIN_REQUESTS_A_RATE requests at least, so that it is sustained, not a burst."""
-    seconds = 0.0 if load.profile is None else load.profile.points[-1][0]
-    return replace(load, profile=RateProfile.steady(rate_per_s, max(seconds, MIN_REQUESTS_A_RATE / rate_per_s)))
-
-
-def at_concurrency(load: Load, concurrency: int) -> Load:
-    """The same load at another concurrency, with enough requests for it."""
-    if load.requests is None:
-        return replace(load, concurrency=concurrency)
-    return replace(load, concurrency=concurrency, requests=max(load.requests, STEADY_REQUESTS_PER_STREAM * concurrency))
-
-
-def profile_text(points: Sequence[Sequence[float]]) -> str:
-    """An open loop's rate for a person: `20 req/s`, `5 to 50 req/s`, `5, 10, 20 req/s`."""
-    rates = [f"{rate:.4g}" for _, rate in points]
-    steps = [rate for rate, after in zip(rates, [*rates[1:], ""], strict=True) if rate != after]
-    return f"{(', ' if len(points) > 2 else ' to ').join(steps)} req/s"
-
-
-def load_document(load: Load, arrivals: Arrivals) -> dict[str, Any]:
-    """How the load was put."""
-    mode = "closed" if isinstance(arrivals, ClosedLoop) else "trace" if load.profile is None else "open"
-    return {
-        "mode": mode,
-        "concurrency": arrivals.concurrency if isinstance(arrivals, ClosedLoop) else None,
-        "ramp_s": load.ramp_s,
-        "rate_per_s": load.rate_per_s,
-        "arrival": load.arrival if mode == "open" else None,
-        "burstiness": load.burstiness if mode == "open" and load.arrival == "gamma" else None,
-        "profile": None if load.profile is None else load.profile.points,
-        "requests": load.requests if isinstance(arrivals, ClosedLoop) else len(arrivals.due_s),
-        "duration_s": load.duration_s,
-    }
-
-
-def statistics_document(statistics: LoadStatistics) -> dict[str, Any]:
-    """The numbers of a load point."""
-    return {
-        "requests": {
-            "sent": statistics.requests_sent,
-            "completed": statistics.requests_completed,
-            "failed": statistics.requests_failed,
-        },
-        "failures": dict(statistics.failures),
-        "metrics": {
-            "ttft_ms": asdict(statistics.ttft_ms),
-            "tpot_ms": asdict(statistics.tpot_ms),
-            "itl_ms": asdict(statistics.itl_ms),
-            "e2e_ms": asdict(statistics.e2e_ms),
-            "requests_per_s": statistics.requests_per_s,
-            "output_tokens_per_s": statistics.output_tokens_per_s,
-            "total_tokens_per_s": statistics.total_tokens_per_s,
-            "input_tokens_mean": statistics.input_tokens_mean,
-            "output_tokens_mean": statistics.output_tokens_mean,
-            "concurrency_mean": statistics.concurrency_mean,
-            "duration_s": statistics.duration_s,
-        },
-        "window": {
-            "kind": statistics.window.kind,
-            "duration_s": statistics.window.duration_s,
-            "requests": statistics.requests_counted,
-        },
-        "intervals": {name: list(bounds) for name, bounds in statistics.intervals.items()},
-    }
-
-
-def between_runs(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval (Student's t) over repeated runs, for each number of their metrics.
-
-    Of runs in which something completed; empty for fewer than two of them.
-    """
-    documents = [document for document in documents if document["requests"]["completed"]]
-    if len(documents) < 2:
-        return {}
-    from scipy.stats import t as student_t  # noqa: PLC0415  # half a second, for repeated runs only
-
-    flat = [_flatten(document["metrics"]) for document in documents]
-    found: dict[str, Any] = {}
-    for name in flat[0]:
-        values = [value for numbers in flat if (value := numbers.get(name)) is not None]
-        if len(values) > 1:
-            mean, deviation = fmean(values), stdev(values)
-            half = float(student_t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-            found[name] = {"runs": len(values), "mean": mean, "sd": deviation, "interval": [mean - half, mean + half]}
-    return found
-
-
-def _flatten(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    flat: dict[str, float | None] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{statistic}": number for statistic, number in value.items()})
-        else:
-            flat[name] = value
-    return flat

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from json import loads
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -12,21 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from assets.benchmark.bench import (
-    Bench,
-    BenchError,
-    Load,
-    Run,
-    Workload,
-    at_concurrency,
-    at_rate,
-    between_runs,
-    closed_loop_requests,
-    open_bench,
-    profile_text,
-)
+from assets.benchmark.bench import Bench, Run, open_bench
+from assets.benchmark.bench_document import between_runs, profile_text
+from assets.benchmark.bench_load import BenchError, Load, Workload, at_concurrency, at_rate
 from assets.benchmark.load.api_formats import API_FORMATS, COMPLETIONS
-from assets.benchmark.load.arrivals import RateProfile
 from assets.benchmark.load.endpoint import Endpoint
 from assets.benchmark.load.find_max import Found, find_max
 from assets.benchmark.load.lengths import HELP as LENGTHS_HELP
@@ -39,15 +27,12 @@ from assets.benchmark.load.statistics import QUALITY_FLAGS
 from assets.benchmark.load.traces import TracedRequest, read_trace
 from assets.benchmark.measurement import evidence_lines
 from orchestration import console
+from orchestration.bench_options import DEFAULT_TIMEOUT_S, check_combination, extra_body_of, load_of
+from orchestration.bench_tables import print_bench, title_of
 
-DEFAULT_REQUESTS = 100
-DEFAULT_TIMEOUT_S = 300.0
-DEFAULT_DURATION_S = 60.0
 FIND_MAX_CONCURRENCY = 1024
 FIND_MAX_RATE_PER_S = 1000.0
 STANDARD_OUTPUT = "-"
-_LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "itl_ms": "ITL", "e2e_ms": "e2e"}
-_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 
 def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by name
@@ -121,7 +106,7 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     objectives = parse_objectives(slo) if slo is not None else ()
     if find_max_load and not objectives:
         raise BenchError("--find-max needs --slo: the objectives that the load must meet, e.g. --slo 'ttft_p90<=300,tpot_p90<=50'")
-    _check_combination(
+    check_combination(
         find_max_load=find_max_load, repeats=repeats, turns=turns, think_time_s=think_time_s, arrival=arrival,
         burstiness=burstiness, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, trace=trace,
         requests=requests, duration=duration, precision=precision,
@@ -132,7 +117,7 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
             if path is not None:
                 path.open("ab").close()  # before anything is measured for it
     traced = _trace(trace, requests, trace_speed)
-    load = _load(
+    load = load_of(
         concurrency=concurrency, ramp_s=ramp_s, throughput=throughput, rate=rate, rate_to=rate_to, stages=stages, arrival=arrival,
         burstiness=burstiness, traced=traced, requests=requests, duration=duration, precision=precision,
     )  # fmt: skip
@@ -149,7 +134,7 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
         api=API_FORMATS[api],
         tokenizer=None if tokenizer is None else ModelTokenizer.from_file(tokenizer),
         timeout_s=timeout_s,
-        extra_body=_extra_body(extra_body),
+        extra_body=extra_body_of(extra_body),
         seed=seed,
         calibrated=calibrate,
         processes=processes,
@@ -171,58 +156,13 @@ def bench(  # noqa: PLR0917  # one parameter an option; typer passes them by nam
     if json == STANDARD_OUTPUT:
         console.print_json(document)
     else:
-        _print(document, runs)
+        print_bench(document, runs)
     _write(document, runs, outputs)
     for run in runs:
         sent, completed = run.statistics.requests_sent, run.statistics.requests_completed
         if completed < sent / 2:
             record = next(record for record in run.result.records if record.failure is not None)
             raise BenchError(f"only {completed} of {sent} requests completed; the first that failed: {record.failure}, {record.detail}")
-
-
-def _extra_body(text: str | None) -> dict[str, Any]:
-    """Raises BenchError where it is no JSON object."""
-    try:
-        document = {} if text is None else loads(text)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise BenchError(f"--extra-body {text}: give a JSON object, e.g. '{{\"cache_prompt\": false}}'")
-    return document
-
-
-def _check_combination(
-    *,
-    find_max_load: bool,
-    repeats: int,
-    turns: int,
-    think_time_s: float,
-    arrival: str,
-    burstiness: float,
-    throughput: bool,
-    rate: float | None,
-    rate_to: float | None,
-    stages: str | None,
-    trace: Path | None,
-    requests: int | None,
-    duration: float | None,
-    precision: float | None,
-) -> None:
-    """Raises BenchError for options of which one would be ignored."""
-    for wrong, sentence in (
-        (find_max_load and repeats > 1, "--find-max and --repeats: a search repeats nothing; measure at the load that it finds"),
-        (find_max_load and bool(throughput or rate_to or stages or trace), "--find-max searches a concurrency or a --rate, no other load"),
-        (
-            precision is not None and bool(throughput or rate or stages or trace),
-            "--precision ends a closed loop: an open one has its length; leave it out, or give --concurrency",
-        ),
-        (think_time_s > 0 and turns == 1, "--think-time-s is a pause between turns: give --turns too"),
-        (burstiness != 1 and arrival != "gamma", "--burstiness is of --arrival gamma: give that too"),
-        (stages is not None and (requests or duration) is not None, "--stages say how long they are: leave --requests and --duration out"),
-        (rate_to is not None and requests is not None, "--rate-to has a --duration, from which the requests follow: leave --requests out"),
-    ):
-        if wrong:
-            raise BenchError(sentence)
 
 
 class _Screen:
@@ -268,68 +208,6 @@ def _describe(load: Load) -> str:
 
 def _trace(path: Path | None, limit: int | None, speed: float) -> tuple[TracedRequest, ...]:
     return () if path is None else tuple(read_trace(path, limit, speed))
-
-
-def _load(
-    *,
-    concurrency: int | None,
-    ramp_s: float,
-    throughput: bool,
-    rate: float | None,
-    rate_to: float | None,
-    stages: str | None,
-    arrival: str,
-    burstiness: float,
-    traced: tuple[TracedRequest, ...],
-    requests: int | None,
-    duration: float | None,
-    precision: float | None,
-) -> Load:
-    """The load that the options ask for. Raises BenchError where they contradict one another."""
-    modes = {
-        "--concurrency": concurrency is not None,
-        "--throughput": throughput,
-        "--rate": rate is not None,
-        "--stages": stages is not None,
-        "--trace": bool(traced),
-    }
-    given = [name for name, is_given in modes.items() if is_given]
-    if len(given) > 1:
-        raise BenchError(f"give one of {', '.join(given)}: each is a load of its own")
-    if rate_to is not None and rate is None:
-        raise BenchError("--rate-to needs --rate: the rate to ramp from")
-    if arrival not in {"constant", "poisson", "gamma"}:
-        raise BenchError(f"--arrival {arrival} is unknown; one of constant, poisson, gamma")
-    if traced:
-        return Load(len(traced), duration_s=duration)
-    if rate is not None or stages is not None:
-        profile = _profile(rate, rate_to, stages, requests, duration)
-        return Load(max(1, profile.requests), profile=profile, arrival=arrival, burstiness=burstiness)  # type: ignore[arg-type]  # checked above
-    streams = concurrency or 1
-    if throughput:
-        count = requests or DEFAULT_REQUESTS
-        return Load(count, concurrency=count, duration_s=duration, unbounded=True)
-    if duration is not None and requests is None:
-        least = None if precision is None else DEFAULT_REQUESTS
-        return Load(None, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
-    count = closed_loop_requests(streams, requests, DEFAULT_REQUESTS if precision is None else 5 * DEFAULT_REQUESTS)
-    least = None if precision is None else min(DEFAULT_REQUESTS, count)
-    return Load(count, concurrency=streams, ramp_s=ramp_s, duration_s=duration, least=least, precision=precision or 0.05)
-
-
-def _profile(rate: float | None, rate_to: float | None, stages: str | None, requests: int | None, duration: float | None) -> RateProfile:
-    if stages is not None:
-        try:
-            return RateProfile.staged([(float(step.split(":")[0]), float(step.split(":")[1])) for step in stages.split(",")])
-        except (ValueError, IndexError) as error:
-            raise BenchError(f"--stages {stages}: give RATE:SECONDS, comma-separated, e.g. 5:30,10:30,20:30") from error
-    if rate is None:
-        raise BenchError("an open loop needs --rate or --stages")
-    if rate_to is not None:
-        return RateProfile(((0.0, rate), (duration or DEFAULT_DURATION_S, rate_to)))
-    if requests is not None and duration is not None:
-        raise BenchError("an open loop at --rate has --requests or --duration: each follows from the other")
-    return RateProfile.steady(rate, requests / rate if requests is not None else duration or DEFAULT_DURATION_S)
 
 
 def _search(subject: Bench, load: Load, objectives: Sequence[Objective], screen: _Screen) -> Found[Run]:
@@ -406,7 +284,7 @@ def _write(document: Mapping[str, Any], runs: Sequence[Run], outputs: Mapping[st
 
     reported = [
         bench_requests.Run(
-            _title(run, number, len(runs)), run.document, evidence_lines(run.result.records, run.result.start_ns, run.statistics.window)
+            title_of(run, number, len(runs)), run.document, evidence_lines(run.result.records, run.result.start_ns, run.statistics.window)
         )
         for number, run in enumerate(runs, 1)
     ]
@@ -416,103 +294,3 @@ def _write(document: Mapping[str, Any], runs: Sequence[Run], outputs: Mapping[st
     with _output("--html", html):
         if html is not None:
             html.write_text(bench_report.render(document, reported), encoding="utf-8")
-
-
-def _title(run: Run, number: int, count: int) -> str:
-    load = run.document["load"]
-    at = f"concurrency {load['concurrency']}" if load["concurrency"] else profile_text(load["profile"]) if load["profile"] else "trace"
-    return at if count == 1 else f"{number}: {at}"
-
-
-def _print(document: Mapping[str, Any], runs: Sequence[Run]) -> None:
-    metrics, requests, window, client = document["metrics"], document["requests"], document["window"], document["client"]
-    search = document.get("find_max")
-    if search is not None:
-        _print_search(search)
-    heading = f"{document['model']} at {_title(runs[0], 1, 1) if search is None else _best_title(search)}, milliseconds"
-    latencies = [
-        (title, *(_rounded(metrics[name][statistic]) for statistic in _STATISTICS), _interval(document, name))
-        for name, title in _LATENCIES.items()
-    ]
-    console.print_table(heading, ("", *_STATISTICS, "p90, 95 % interval"), latencies)
-    throughput: list[Sequence[object]] = [
-        ("requests sent / completed / failed", f"{requests['sent']} / {requests['completed']} / {requests['failed']}"),
-        *((f"  failed: {kind}", count) for kind, count in document["failures"].items()),
-        ("counted, of window", f"{window['requests']}, {window['kind']} {window['duration_s']:.2f} s"),
-        *((("  of these stopped before the asked length", document["stopped_early"]),) if document["stopped_early"] else ()),
-        ("requests per second", _rounded(metrics["requests_per_s"])),
-        ("output tokens per second", _rounded(metrics["output_tokens_per_s"])),
-        ("total tokens per second", _rounded(metrics["total_tokens_per_s"])),
-        ("input / output tokens, mean", f"{_text(metrics['input_tokens_mean'])} / {_text(metrics['output_tokens_mean'])}"),
-        ("concurrency, mean", _rounded(metrics["concurrency_mean"])),
-        *((("goodput, requests per second", _rounded(document["goodput_per_s"])),) if "goodput_per_s" in document else ()),
-        ("client error, p50 / p99, ms", f"{_text(client['error_ms']['p50'], 3)} / {_text(client['error_ms']['p99'], 3)}"),
-        ("schedule lag, p50 / p99, ms", f"{_text(client['schedule_lag_ms']['p50'], 3)} / {_text(client['schedule_lag_ms']['p99'], 3)}"),
-    ]
-    console.print_table("Throughput, and the client itself", ("", "value"), throughput)
-    if "repeats" in document:
-        of_runs = [
-            (
-                number,
-                " / ".join(str(run["requests"][name]) for name in ("sent", "completed", "failed")),
-                *(_rounded(run["metrics"][name]["p90"]) for name in ("ttft_ms", "tpot_ms", "e2e_ms")),
-                _rounded(run["metrics"]["output_tokens_per_s"]),
-            )
-            for number, run in enumerate(document["repeats"], 1)
-        ]
-        columns = ("run", "sent / completed / failed", "TTFT p90", "TPOT p90", "e2e p90", "output tokens/s")
-        console.print_table("Each run (the tables above are of the first)", columns, of_runs)
-    if document.get("between_runs"):
-        shown = ("ttft_ms.p90", "tpot_ms.p90", "e2e_ms.p90", "output_tokens_per_s")
-        spread = [
-            (name, *(_rounded(document["between_runs"][name][key]) for key in ("mean", "sd")), document["between_runs"][name]["runs"])
-            for name in shown
-            if name in document["between_runs"]
-        ]
-        console.print_table(f"Between {len(runs)} runs", ("", "mean", "standard deviation", "of runs"), spread)
-    for flag, explanation in document["flag_explanations"].items():
-        console.warn(f"{flag}: {explanation}")
-    for reason in client["limited"]:
-        console.warn(f"client_limited: {reason}")
-
-
-def _best_title(search: Mapping[str, Any]) -> str:
-    return _level(search, search["max"] if search["max"] is not None else search["probes"][0]["load"])
-
-
-def _level(search: Mapping[str, Any], load: float) -> str:
-    return f"{load:.4g} req/s" if search["by"] == "rate_per_s" else f"concurrency {load:.0f}"
-
-
-def _print_search(search: Mapping[str, Any]) -> None:
-    rows = [
-        (
-            _level(search, probe["load"]),
-            *(_rounded(probe["metrics"][metric]["p90"]) for metric in ("ttft_ms", "tpot_ms")),
-            _rounded(probe["metrics"]["output_tokens_per_s"]),
-            _rounded(probe["goodput_per_s"]),
-            "yes" if probe["met"] else "; ".join(probe["missed"]),
-        )
-        for probe in search["probes"]
-    ]
-    columns = ("load", "TTFT p90", "TPOT p90", "output tok/s", "goodput req/s", f"met {', '.join(search['objectives'])}")
-    console.print_table("Probes", columns, rows)
-    if search["max"] is None:
-        console.warn("no load of the search meets the objectives: the numbers below are of its first probe")
-        return
-    limit = "" if search["bounded"] else " (the limit of the search: the true maximum may be higher)"
-    goodput = f"goodput {_text(search['goodput_per_s'], 2)} requests per second"
-    console.out.print(f"{', '.join(search['objectives'])}: met up to {_level(search, search['max'])}{limit}, {goodput}", soft_wrap=True)
-
-
-def _interval(document: Mapping[str, Any], metric: str) -> str:
-    bounds = document["intervals"].get(f"{metric.removesuffix('_ms')}_p90_ms")
-    return "-" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-def _text(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.benchmark.bench import Load, at_rate
+from assets.benchmark.bench_load import Load, at_rate
 from assets.benchmark.load.arrivals import RateProfile
 from assets.benchmark.load.find_max import RESOLUTION, find_max
 from assets.benchmark.load.objectives import Objective, ObjectiveError, goodput_per_s, missed, parse_objectives

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from assets.benchmark.bench import between_runs
+from assets.benchmark.bench_document import between_runs
 from assets.benchmark.job import Summary
 from assets.benchmark.load.decode import RequestRecord
 from assets.benchmark.load.intervals import block_length, gap_intervals, interval, latency_intervals, resample
