@@ -97,6 +97,8 @@ def test_ctrl_c_ends_a_measurement_at_once_and_keeps_what_is_finished(demo: Demo
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
+            # a background job of a shell ignores Ctrl-C, and so would what these tests start when they run in one
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no thread of ours forks here
         )
         try:
             eventually(lambda: list((state_dir / "checkpoints").rglob("*.requests.jsonl.gz")), "a finished load point", 120)
