@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assets.benchmark.executors.cluster import GPU_PRODUCTS, ClusterConfig, Provider, Taint
-from orchestration.settings import SettingsError
+from orchestration.settings import settings_error
 
 Pairs = Annotated[dict[str, str], NoDecode]
 
@@ -89,9 +89,4 @@ def load_kubernetes_settings() -> KubernetesSettings:
     try:
         return KubernetesSettings()
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(
-                f"DYNO_K8S_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
-        ) from None
+        raise settings_error(error, "DYNO_K8S_") from None

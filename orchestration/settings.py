@@ -187,12 +187,17 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = []
-        for item in error.errors(include_input=False, include_url=False):
-            field = str(item["loc"][0]) if item["loc"] else "settings"
-            name = field if field.isupper() else f"DYNO_{field.upper()}"
-            problems.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
-        raise SettingsError("; ".join(problems)) from None
+        raise settings_error(error, "DYNO_") from None
+
+
+def settings_error(error: ValidationError, prefix: str) -> SettingsError:
+    """What is wrong with which variables, whose names are the fields' behind `prefix`. No value is repeated: it may be a secret."""
+    problems = []
+    for item in error.errors(include_input=False, include_url=False):
+        field = str(item["loc"][0]) if item["loc"] else "settings"
+        name = field if field.isupper() else f"{prefix}{field.upper()}"
+        problems.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
+    return SettingsError("; ".join(problems))
 
 
 def prepare_state_dir(state_dir: Path) -> Path:

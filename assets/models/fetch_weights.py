@@ -15,7 +15,6 @@ from pathlib import Path
 from assets.models.errors import InvalidModelError, ModelsError
 from assets.models.folders import locked, writing
 from assets.models.hub import Hub, HubModel
-from assets.models.manifest import file_sha256
 
 COMPLETE_NAME = ".complete"
 HUB = "https://huggingface.co"
@@ -36,11 +35,7 @@ def fetch_weights(hub: Hub, repository: str, revision: str | None, into: Path) -
             return False
         model = hub.model(repository, revision)
         for name in _names(model):
-            path = hub.download(model, name, into)
-            expected = model.file(name).sha256
-            if expected is not None and file_sha256(path) != expected:
-                path.unlink()
-                raise InvalidModelError(f"{name} of {repository} arrived damaged (its SHA-256 is not the hub's): try again")
+            hub.download_checked(model, name, into)
         (into / COMPLETE_NAME).write_text(f"{repository} {model.revision}\n", encoding="utf-8")
     return True
 

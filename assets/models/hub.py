@@ -182,6 +182,18 @@ class Hub:
         part.replace(target)
         return target
 
+    def download_checked(self, model: HubModel, name: str, folder: Path, progress: Progress = no_progress) -> Path:
+        """`download`, and then hold the file against the hub's SHA-256 where it gives one; a file that differs is removed.
+
+        Raises:
+            InvalidModelError: it arrived damaged. And what `download` raises.
+        """
+        path, expected = self.download(model, name, folder, progress), model.file(name).sha256
+        if expected is not None and file_sha256(path) != expected:
+            path.unlink()
+            raise InvalidModelError(f"{name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): try again")
+        return path
+
     def _append(self, model: HubModel, file: HubFile, part: Path, progress: Progress) -> None:
         """Fetch what `part` lacks."""
         done_bytes = _size_bytes(part)

@@ -18,7 +18,7 @@ from assets.models.gguf_writer import GGUF_QUANTIZATIONS, GgufQuantization
 from assets.models.hub import Hub, HubFile, HubModel
 from assets.models.hub_facts import CONFIG_NAME, Described
 from assets.models.llama import LlamaSpec
-from assets.models.manifest import Manifest, file_sha256, write_manifest
+from assets.models.manifest import Manifest, write_manifest
 from assets.models.progress import Progress, no_progress
 
 _QUANTIZATION_IN_NAME = re.compile(r"(?:^|[-_.])(f16|fp16|q8_0|q4_0)(?=[-_.]|$)", re.IGNORECASE)
@@ -151,7 +151,4 @@ def _fetch(hub: Hub, model: HubModel, weights: Sequence[HubFile], download: Path
     """Bring the weights, and the small files that say how to read them."""
     beside = [model.file(name) for name in (CONFIG_NAME, TOKENIZER_NAME, TOKENIZER_CONFIG_NAME) if model.has(name)]
     for file in (*beside, *weights):
-        path = hub.download(model, file.name, download, progress)
-        if file.sha256 is not None and file_sha256(path) != file.sha256:
-            path.unlink()
-            raise InvalidModelError(f"{file.name} of {model.hub_id} arrived damaged (its SHA-256 is not the hub's): try again")
+        hub.download_checked(model, file.name, download, progress)

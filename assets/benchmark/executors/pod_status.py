@@ -17,7 +17,6 @@ Remedy = Literal["elsewhere", "on_demand", "give_up"]
 
 ENGINE, WORKER, WEIGHTS = "engine", "worker", "weights"
 SIGTERM_EXIT_CODE, SIGKILL_EXIT_CODE = 143, 137
-EXIT_STOPPED = 75
 # An image that cannot be pulled once may be pulled the next time: a registry that limits its rate, a node without network for a moment.
 IMAGE_PULL_PATIENCE = timedelta(minutes=5)
 _MAY_PASS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
