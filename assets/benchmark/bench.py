@@ -34,7 +34,8 @@ from assets.benchmark.load.truth_checks import cached_share, flags_of
 from assets.benchmark.measurement import client_facts
 
 FORMAT = "dyno-bench/1"
-MAX_WARMUP_REQUESTS = 10
+# As the worker does; fewer prompts would say too little of their mean length.
+WARMUP_REQUESTS = 10
 PROBE_TOKENS = 16
 MODELS_TIMEOUT_S = 10.0
 ADVICE = {
@@ -148,9 +149,9 @@ class Bench:
 
     def _warm_up(self, load: Load, nonce: int) -> float:
         """With prompts that are not measured afterwards. Gives the seconds of the fastest answer; 0 where none came."""
-        count = min(load.concurrency or MAX_WARMUP_REQUESTS, MAX_WARMUP_REQUESTS)
+        count, streams = WARMUP_REQUESTS, min(load.concurrency or WARMUP_REQUESTS, WARMUP_REQUESTS)
         conversations = self._synthetic(count, nonce) if self.workload.dataset is not None else self._conversations(count, nonce)
-        records = self.session.put(conversations, ClosedLoop(count), processes=1).records
+        records = self.session.put(conversations, ClosedLoop(streams), processes=1).records
         self._correct_prompts(records, count)
         return min((record.e2e_ms for record in records if record.failure is None and record.e2e_ms), default=0.0) / 1e3
 
